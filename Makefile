@@ -1,0 +1,57 @@
+# Every target sets itself up: only Python 3.11 (with venv), git and make are needed.
+SHELL := /bin/bash
+PYTHON ?= python3
+SEEDS ?= 1000
+BENCH_DATA ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: env demo test check bench faults simulate soak lock docs clean
+
+env: $(STAMP)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/uv: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+
+demo: env
+	$(BIN)/aicache demo
+
+test: env
+	$(BIN)/python -m pytest tests --ignore=tests/containers
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env
+	$(BIN)/python benchmarks/run.py $(BENCH_DATA)
+
+faults: env
+	$(BIN)/python -m pytest tests --faults -m faults --timeout 3600
+
+simulate: env
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+soak: env
+	$(BIN)/python benchmarks/soak.py
+
+docs: env
+	$(BIN)/python docs/generate.py
+
+# Every version with its hashes and no address: what is installed is what was reviewed, wherever it is fetched from.
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .aicache

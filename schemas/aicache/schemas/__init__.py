@@ -1,0 +1,1 @@
+"""The contract: one Avro schema a record, typed records, the codec and the table of topics."""

@@ -1,0 +1,1 @@
+"""The embedded deployment: a real Kafka and all services on this machine."""

@@ -1,0 +1,1 @@
+"""The stream processors: rounds, recommendations and anomalies, one folder a feature."""

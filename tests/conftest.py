@@ -1,0 +1,26 @@
+"""Options that every test folder shares."""
+
+import hashlib
+
+import pytest
+
+CI_TENTH = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="run every case of the fault sweeps, not a tenth of them")
+    parser.addoption("--containers-required", action="store_true", help="a missing Docker engine is a failure")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the fault sweeps run a tenth, always the same one, unless --faults asks for all."""
+    if config.getoption("--faults"):
+        return
+    kept, left = [], []
+    for item in items:
+        mark = item.get_closest_marker("faults")
+        number = hashlib.sha256(item.nodeid.encode()).digest()[0]
+        (left if mark and not mark.kwargs.get("always") and number % CI_TENTH else kept).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept

@@ -60,7 +60,7 @@ def test_kafka_libraries_stay_at_the_edges() -> None:
         for name in imported(path)
         if name.split(".")[0] in KAFKA
         and path.name not in KAFKA_FILES
-        and not KAFKA_FOLDERS & set(path.relative_to(FOLDERS[room]).parts[:-1] + (room,))
+        and not KAFKA_FOLDERS & {*path.relative_to(FOLDERS[room]).parts[:-1], room}
     ]
     assert wrong == []
 

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 CI_TENTH = 10
+pytest_plugins = ["aicache.local.pytest_plugin"]  # its broker starts with the first test that asks for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -74,8 +74,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 def test_a_killed_broker_goes_on_with_its_data(own: EmbeddedKafka) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    topics = AdminClient(own.settings().client_config()).create_topics([NewTopic("kept", 1, 1)])
-    topics["kept"].result(ANSWER_TIMEOUT_S)
+    admin = AdminClient(own.settings().client_config())
+    admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(ANSWER_TIMEOUT_S)
     write(own.settings(), "kept", [b"before"])
     address = own.bootstrap_servers
     own.kill()

@@ -248,7 +248,7 @@ class EmbeddedKafka:
         )
         if done.returncode:
             raise LocalError(
-                f"Kafka's storage in {self.log_segments} could not be formatted: {done.stderr.strip()[-500:]}",
+                f"Kafka's storage in {self.log_segments} could not be formatted: {_first_error(done.stderr)}",
                 got=done.returncode,
                 needed=0,
             )
@@ -289,6 +289,12 @@ class EmbeddedKafka:
             process.wait()
         assert process.stdin is not None
         process.stdin.close()
+
+
+def _first_error(said: str) -> str:
+    """The line of a Java program's errors that says what was wrong."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "xception" in line or "rror" in line), lines[-1] if lines else "no reason given")
 
 
 def _java() -> str:

@@ -45,8 +45,8 @@ def create_topic(kafka: KafkaSettings) -> Callable[..., str]:
         full = kafka.name(name)
         config = {key.replace("_", "."): value for key, value in settings.items()}
         topic = NewTopic(full, num_partitions=partitions, replication_factor=1, config=config)
-        futures = AdminClient(kafka.client_config()).create_topics([topic], operation_timeout=CREATE_TIMEOUT_S)
-        futures[full].result(CREATE_TIMEOUT_S)
+        admin = AdminClient(kafka.client_config())  # held by a name: its futures fail when it is collected
+        admin.create_topics([topic], operation_timeout=CREATE_TIMEOUT_S)[full].result(CREATE_TIMEOUT_S)
         return full
 
     return create

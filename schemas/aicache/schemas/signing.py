@@ -88,15 +88,18 @@ _FIELDS: dict[type, Callable[..., tuple[Field, ...]]] = {
 
 def statement_of(record: Signed) -> bytes:
     """The bytes that the record's signature covers."""
-    in_round = isinstance(record, OfRound)
-    named = isinstance(record, OfRound | CommitteeMember)
+    task, round_id, rho, epoch_key_id = "", "", NO_RHO, NO_EPOCH_KEY
+    if isinstance(record, OfRound):
+        task, round_id, rho, epoch_key_id = record.task, record.round_id, record.rho, record.epoch_key_id
+    elif isinstance(record, CommitteeMember):
+        epoch_key_id = record.epoch_key_id
     return statement(
         type(record).__name__,
         deployment=record.deployment,
-        task=record.task if in_round else "",
-        round_id=record.round_id if in_round else "",
-        rho=record.rho if in_round else NO_RHO,
-        epoch_key_id=record.epoch_key_id if named else NO_EPOCH_KEY,
+        task=task,
+        round_id=round_id,
+        rho=rho,
+        epoch_key_id=epoch_key_id,
         fields=_FIELDS[type(record)](record),
     )
 

@@ -1,0 +1,147 @@
+"""Looks for secrets in what a broker keeps: its log segments, raw, and again record by record after decompression.
+
+A secret counts as found if any eight bytes in a row of it, or of a plain encoding of it, occur anywhere in a segment file, in a
+record's key, value or headers. So it also finds what was cut, prefixed or encoded.
+Boundary: reads files, decodes nothing of ours.
+"""
+
+import base64
+import binascii
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.privacy.errors import LocalError
+
+PIECE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record as it stands in a segment, decompressed."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Where a piece of a secret was found. Says which secret, never what it is."""
+
+    secret: int
+    place: str
+
+
+def encodings(secret: bytes) -> Iterator[bytes]:
+    """The secret as it is and as people write bytes down: other case, reversed, hex, URL quoting, UTF-16, base64."""
+    yield secret
+    yield secret.lower()
+    yield secret.upper()
+    yield secret[::-1]
+    yield binascii.hexlify(secret)
+    yield binascii.hexlify(secret).upper()
+    yield urllib.parse.quote_from_bytes(secret).encode()
+    yield secret.decode("utf-8", errors="replace").encode("utf-16-le")
+    for alignment in range(3):
+        # What base64 makes of the secret depends on how many bytes stand before it; the first and last letters mix with those.
+        yield base64.b64encode(bytes(alignment) + secret)[4:-4]
+        yield base64.urlsafe_b64encode(bytes(alignment) + secret)[4:-4]
+
+
+class Needles:
+    """Eight-byte pieces of secrets and of their encodings, sorted for a vectorised search.
+
+    Args:
+        secrets: each at least eight bytes long.
+
+    Raises:
+        LocalError: a secret is too short to be told from chance.
+    """
+
+    def __init__(self, secrets: Iterable[bytes]) -> None:
+        owners: dict[int, int] = {}
+        for number, secret in enumerate(secrets):
+            if len(secret) < PIECE_BYTES:
+                raise LocalError("a secret is too short to look for", got=len(secret), needed=f"≥ {PIECE_BYTES} bytes")
+            for text in encodings(secret):
+                for start in range(len(text) - PIECE_BYTES + 1):
+                    owners.setdefault(int.from_bytes(text[start : start + PIECE_BYTES], "little"), number)
+        self._pieces = np.fromiter(sorted(owners), dtype=np.uint64, count=len(owners))
+        self._owners = owners
+
+    def find(self, data: bytes) -> set[int]:
+        """The numbers of the secrets of which a piece is in `data`."""
+        found: set[int] = set()
+        for shift in range(min(PIECE_BYTES, len(data) - PIECE_BYTES + 1)):
+            words = np.frombuffer(data, dtype="<u8", offset=shift, count=(len(data) - shift) // PIECE_BYTES)
+            found.update(self._owners[int(word)] for word in self._among(words))
+        return found
+
+    def _among(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        if not len(self._pieces):
+            return words[:0]
+        places = np.searchsorted(self._pieces, words).clip(max=len(self._pieces) - 1)
+        return words[self._pieces[places] == words]
+
+
+def segments(folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """Topic, partition and file of every log segment under a broker's data folder."""
+    for path in sorted(folder.glob("*/*.log")):
+        topic, _, partition = path.parent.name.rpartition("-")
+        if topic and partition.isdigit():
+            yield topic, int(partition), path
+
+
+def records(topic: str, partition: int, path: Path) -> Iterator[LogRecord]:
+    """The records of one segment, control records (transaction markers) left out."""
+    from aiokafka.record.memory_records import MemoryRecords
+
+    batches = MemoryRecords(path.read_bytes())
+    while batches.has_next():
+        batch = batches.next_batch()
+        if batch is None or getattr(batch, "is_control_batch", False):
+            continue
+        for record in batch:
+            yield LogRecord(
+                topic,
+                partition,
+                record.offset,
+                bytes(record.key or b""),
+                bytes(record.value or b""),
+                tuple((name, bytes(value or b"")) for name, value in record.headers),
+            )
+
+
+def scan(folder: Path, secrets: Iterable[bytes]) -> list[Hit]:
+    """Every place under a broker's data folder where a piece of a secret stands.
+
+    Args:
+        folder: the broker's data folder, one folder a partition.
+        secrets: each at least eight bytes long.
+
+    Returns:
+        A hit for each secret and segment file (raw), and for each secret and record (decompressed).
+    """
+    needles = Needles(secrets)
+    hits: list[Hit] = []
+    for topic, partition, path in segments(folder):
+        raw = needles.find(path.read_bytes())
+        hits += [Hit(secret, f"{path.parent.name}/{path.name}") for secret in sorted(raw)]
+        for record in records(topic, partition, path):
+            parts = (
+                record.key,
+                record.value,
+                *(name.encode() for name, _ in record.headers),
+                *(v for _, v in record.headers),
+            )
+            found = set().union(*(needles.find(part) for part in parts))
+            hits += [Hit(secret, f"{topic}-{partition}@{record.offset}") for secret in sorted(found)]
+    return hits

@@ -294,7 +294,9 @@ class EmbeddedKafka:
 def _first_error(said: str) -> str:
     """The line of a Java program's errors that says what was wrong."""
     lines = [line for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if "xception" in line or "rror" in line), lines[-1] if lines else "no reason given")
+    return next(
+        (line for line in lines if "xception" in line or "rror" in line), lines[-1] if lines else "no reason given"
+    )
 
 
 def _java() -> str:

@@ -36,12 +36,12 @@ class Kafka(Section):
     """Which Kafka, and which deployment on it."""
 
     bootstrap_servers: str = Field(
-        "", description="host:port, several with commas; empty: the Kafka of `aicache up` here"
+        default="", description="host:port, several with commas; empty: the Kafka of `aicache up` here"
     )
     prefix: str = Field(
-        "", description="put before every topic's name, ended by a dot; lets deployments share one Kafka"
+        default="", description="put before every topic's name, ended by a dot; lets deployments share one Kafka"
     )
-    deployment: str = Field("aicache", min_length=1, description="what signatures are bound to")
+    deployment: str = Field(default="aicache", min_length=1, description="what signatures are bound to")
     security: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="settings of librdkafka: security.protocol, sasl.username, ssl.ca.location …"
     )
@@ -58,50 +58,57 @@ class Kafka(Section):
 class Registry(Section):
     """A Confluent-compatible schema registry, if there is one."""
 
-    url: str = Field("", description="its ccompat address; empty: records carry Avro single-object encoding")
-    username: str = Field("", description="for HTTP basic authentication")
-    password: SecretStr = Field(SecretStr(""), description="for HTTP basic authentication")
+    url: str = Field(default="", description="its ccompat address; empty: records carry Avro single-object encoding")
+    username: str = Field(default="", description="for HTTP basic authentication")
+    password: SecretStr = Field(default=SecretStr(""), description="for HTTP basic authentication")
 
 
 class Client(Section):
     """The owner's own limits: nothing leaves beyond them, whatever the operator asks for."""
 
     folder: Path = Field(
-        Path(platformdirs.user_data_dir("aicache")) / "client", description="keys, ledger and spool (files 0600)"
+        default=Path(platformdirs.user_data_dir("aicache")) / "client",
+        description="keys, ledger and spool (files 0600)",
     )
     tasks: list[str] = Field(default_factory=list, description="tasks that may be contributed to; none by default")
-    n_min: int = Field(100, ge=2, description="smallest crowd to take part in")
-    epsilon_max: float = Field(8.0, gt=0, description="privacy budget for each purpose")
-    delta: float = Field(1e-5, gt=0, lt=1, description="the delta that goes with epsilon_max")
+    n_min: int = Field(default=100, ge=2, description="smallest crowd to take part in")
+    epsilon_max: float = Field(default=8.0, gt=0, description="privacy budget for each purpose")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="the delta that goes with epsilon_max")
     committee: Path | None = Field(
-        None, description="pinned committee identities (JSON); without it no round is joined"
+        default=None, description="pinned committee identities (JSON); without it no round is joined"
     )
 
 
 class Committee(Section):
     """The helpers that hold mask-key shares."""
 
-    folder: Path = Field(Path(".aicache/committee"), description="each member's private store, a folder each")
-    members: int = Field(5, ge=1, le=64, description="how many there are")
-    threshold: int = Field(3, ge=1, le=64, description="how many open a sum; one fewer learn nothing")
+    folder: Path = Field(default=Path(".aicache/committee"), description="each member's private store, a folder each")
+    members: int = Field(default=5, ge=1, le=64, description="how many there are")
+    threshold: int = Field(default=3, ge=1, le=64, description="how many open a sum; one fewer learn nothing")
 
 
 class Operator(Section):
     """What the operator decides."""
 
-    key: Path = Field(Path(".aicache/operator.key"), description="Ed25519 key that signs enrolments (file 0600)")
-    admission: Literal["manual", "open"] = Field(
-        "manual", description="who is enrolled: by `aicache enrol`, or everybody"
+    key: Path = Field(
+        default=Path(".aicache/operator.key"), description="Ed25519 key that signs enrolments (file 0600)"
     )
-    clients_max: int = Field(100_000, ge=1, description="how many clients `open` admits")
+    admission: Literal["manual", "open"] = Field(
+        default="manual", description="who is enrolled: by `aicache enrol`, or everybody"
+    )
+    clients_max: int = Field(default=100_000, ge=1, description="how many clients `open` admits")
 
 
 class Local(Section):
     """The deployment on this machine: `aicache up` and `aicache demo`."""
 
-    folder: Path = Field(Path(".aicache"), description="Kafka's data, logs, and the address that other commands find")
-    port: int = Field(0, ge=0, le=65_535, description="where Kafka listens on 127.0.0.1; 0: a free port")
-    ready_timeout_s: float = Field(60.0, gt=0, description="how long a service may take to say that it is ready")
+    folder: Path = Field(
+        default=Path(".aicache"), description="Kafka's data, logs, and the address that other commands find"
+    )
+    port: int = Field(default=0, ge=0, le=65_535, description="where Kafka listens on 127.0.0.1; 0: a free port")
+    ready_timeout_s: float = Field(
+        default=60.0, gt=0, description="how long a service may take to say that it is ready"
+    )
 
 
 class Settings(Section):
@@ -230,7 +237,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(_Variables)
     source.env_vars = ours
     try:
-        return source()
+        return dict(source())
     except SettingsError as error:
         raise LocalError(f"in the environment: {error}", got=str(error), needed="JSON for a list or a table") from None
 

@@ -6,6 +6,7 @@ configuration, and every version before has it, so its presence says "older than
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from aicache.privacy.errors import AicacheError, LocalError
 from aicache.producers.connection import KafkaSettings
@@ -68,11 +69,15 @@ def probe(kafka: KafkaSettings, *, timeout_s: float) -> Probed:
         UnreachableError: no broker answered in time; says what librdkafka said.
     """
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient, ConfigResource
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._config import ConfigResource
 
     said: list[str] = []
-    config = kafka.client_config(client_id="aicache-probe", socket_connection_setup_timeout_ms=5_000)
-    admin = AdminClient({**config, "error_cb": lambda error: said.append(str(error.str()))}, logger=_silent())
+    config: dict[str, Any] = dict(
+        kafka.client_config(client_id="aicache-probe", socket_connection_setup_timeout_ms=5_000)
+    )
+    config["error_cb"] = lambda error: said.append(str(error.str()))
+    admin = AdminClient(config, logger=_silent())
     try:
         found = admin.list_topics(timeout=timeout_s)
     except KafkaException as error:

@@ -1,0 +1,156 @@
+"""Adaptive clipping by private quantile, and counts of people with noise and a threshold.
+
+The clip follows a quantile of the clients' norms (Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021): each client's bit "my norm
+is within the clip" travels as one more coordinate of the same masked vector, under the same noise and the same budget, so it
+costs no second mechanism. Flat and per-layer clipping is in `quantize.py`.
+Counts of people are released with discrete Laplace noise, and only above a threshold that makes a name that a single person
+brought in show up with probability at most delta (Korolova et al. 2009; the threshold is from the exact tail of the discrete law).
+Pure: no clock, no I/O; entropy comes from the caller.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.privacy import noise
+from aicache.privacy.accounting import check_delta, check_epsilon
+from aicache.privacy.entropy import ByteSource
+from aicache.privacy.errors import LocalError
+from aicache.privacy.guarantees import CLIENT, Approximate, Scope
+
+FloatVector = NDArray[np.float64]
+
+CLIP_MIN, CLIP_MAX = 1e-9, 1e9
+
+
+# ---------------------------------------------------------------- adaptive clipping
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveClip:
+    """How the clip follows the norms.
+
+    Args:
+        quantile: share of the clients whose norm should be within the clip, strictly between 0 and 1.
+        rate: step of the geometric update, above 0 and at most 1 (the paper uses 0.2).
+        weight: how loudly the bit speaks, in units of the clip; the joint norm is clip·√(1 + weight²/4).
+    """
+
+    quantile: float = 0.5
+    rate: float = 0.2
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile < 1:
+            raise LocalError("the quantile lies strictly between 0 and 1", got=self.quantile, needed=(0, 1))
+        if not 0 < self.rate <= 1:
+            raise LocalError("the rate is above 0 and at most 1", got=self.rate, needed=(0, 1))
+        if not 0 < self.weight <= 4:
+            raise LocalError("the weight of the bit is above 0 and at most 4", got=self.weight, needed=(0, 4))
+
+    def joint_clip(self, clip: float) -> float:
+        """L2 bound of the clipped vector and its bit together: what sensitivity is computed from.
+
+        The vector's norm is at most clip, the bit's coordinate is ±weight·clip/2, and orthogonal parts add in squares.
+        """
+        _check_clip(clip)
+        return clip * math.sqrt(1 + self.weight * self.weight / 4)
+
+    def with_bit(self, vector: FloatVector, clip: float) -> FloatVector:
+        """Clip a vector and append its bit: shape (d,) becomes (d + 1,), norm at most `joint_clip(clip)`."""
+        _check_clip(clip)
+        norm = float(np.linalg.norm(vector))
+        if not math.isfinite(norm):
+            raise LocalError("the vector must be finite", got="not finite", needed="finite numbers")
+        # Shrunk by a hair more than needed, so that rounding of the quotient never leaves the norm above the clip.
+        factor = 1.0 if norm <= clip else clip / norm * (1 - 1e-12)
+        within = 0.5 if norm <= clip else -0.5
+        return np.append(vector * factor, within * self.weight * clip)
+
+    def next_clip(self, clip: float, bit_sum: float, n: int) -> float:
+        """The clip of the next round, from the opened sum of the bits' coordinate.
+
+        Args:
+            clip: of the round that was opened.
+            bit_sum: the last coordinate of its sum, in the vector's unit (unscaled).
+            n: clients in the sum.
+
+        Returns:
+            clip·exp(-rate·(share within - quantile)), the share cut to 0 … 1, the result to 10^-9 … 10^9.
+        """
+        _check_clip(clip)
+        if n < 1 or not math.isfinite(bit_sum):
+            raise LocalError("the next clip needs a finite sum over at least one client", got=n, needed=1)
+        share = min(1.0, max(0.0, 0.5 + bit_sum / (self.weight * clip * n)))
+        return min(CLIP_MAX, max(CLIP_MIN, clip * math.exp(-self.rate * (share - self.quantile))))
+
+
+def _check_clip(clip: float) -> None:
+    if not (math.isfinite(clip) and clip > 0):
+        raise LocalError("the clip must be a finite number above 0", got=clip, needed=0)
+
+
+# ---------------------------------------------------------------- counts of people
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleCounts:
+    """How counts of people are published.
+
+    Args:
+        epsilon: of the whole table.
+        delta: probability that it names something that only one person brought in.
+        names_max: how many names one person may count towards; whoever counts cuts each person down to that.
+        minimum: never publish a (noisy) count below this, whatever epsilon allows.
+    """
+
+    epsilon: float
+    delta: float
+    names_max: int = 1
+    minimum: int = 5
+    scope: Scope = CLIENT
+    scale: float = field(init=False)
+    threshold: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon)
+        check_delta(self.delta)
+        if self.names_max < 1 or self.minimum < 1:
+            raise LocalError("names and minimum are at least 1", got=(self.names_max, self.minimum), needed=1)
+        scale = self.names_max / self.epsilon
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "threshold", max(self.minimum, count_threshold(scale, self.delta / self.names_max)))
+
+    @property
+    def guarantee(self) -> Approximate:
+        """Of the whole table, for one person."""
+        return Approximate(self.epsilon, self.delta, self.scope)
+
+    def release(self, counts: Mapping[str, int], entropy: ByteSource) -> dict[str, int]:
+        """The noisy counts that reach the threshold.
+
+        Args:
+            counts: how many different people, by name, each person in at most `names_max` of them. Zeros may be left out: a
+                name that nobody brought in is not published.
+            entropy: fresh secret bytes.
+
+        Returns:
+            Names and noisy counts, in the names' order.
+        """
+        names = sorted(name for name, count in counts.items() if count > 0)
+        drawn = noise.discrete_laplace(self.scale, len(names), entropy)
+        noisy = {name: counts[name] + int(extra) for name, extra in zip(names, drawn, strict=True)}
+        return {name: count for name, count in noisy.items() if count >= self.threshold}
+
+
+def count_threshold(scale: float, delta: float) -> int:
+    """The smallest threshold that one person's count of 1, with noise, reaches with probability at most delta.
+
+    P(1 + X ≥ t) = P(X ≥ t-1) = e^(-(t-1)/s)/(1 + e^(-1/s)) for t ≥ 2 (discrete Laplace at scale s).
+    """
+    check_delta(delta)
+    log_delta = math.log(delta) + math.log1p(math.exp(-1 / scale))
+    return max(2, 1 + math.ceil(-scale * log_delta - 1e-12))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError
+from aicache.privacy.parameters import quorum
 
 FloatVector: TypeAlias = NDArray[np.float64]
 
@@ -155,9 +156,7 @@ def honest_shares(noise: str, members: int, threshold: int, honest: int) -> int:
         LocalError: unknown kind of noise, or counts out of order.
     """
     if noise == COMMITTEE:
-        _require("the threshold must be between 1 and the members", threshold, 1 <= threshold <= members)
-        quorum = (members + threshold - 1) // 2 + 1
-        return quorum - threshold + 1
+        return quorum(members, threshold) - threshold + 1
     if noise == CLIENTS:
         _require("noise by the clients needs at least 1 honest client", honest, honest >= 1)
         return honest

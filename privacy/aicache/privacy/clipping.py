@@ -4,7 +4,7 @@ The clip follows a quantile of the clients' norms (Andrew, Thakkar, McMahan, Ram
 is within the clip" travels as one more coordinate of the same masked vector, under the same noise and the same budget, so it
 costs no second mechanism. Flat and per-layer clipping is in `quantize.py`.
 Counts of people are released with discrete Laplace noise, and only above a threshold that makes a name that a single person
-brought in show up with probability at most delta (Korolova et al. 2009; the threshold is from the exact tail of the discrete law).
+brought in show up with probability at most delta (Korolova et al. 2009; thresholds from the exact tail of the law).
 Pure: no clock, no I/O; entropy comes from the caller.
 """
 

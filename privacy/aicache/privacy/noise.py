@@ -26,11 +26,11 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import LocalError
+from aicache.privacy.sampling import SEED_BYTES, Stream
 
 IntVector: TypeAlias = NDArray[np.int64]
 WordVector: TypeAlias = NDArray[np.uint64]
@@ -47,7 +47,6 @@ _WORK_BITS = 256
 _TAIL_BITS = 136  # values whose weight, relative to the mode's, is below 2^-136 are cut off
 _CHUNK = 1 << 15  # words at a time: what a chunk needs stays in the second-level cache
 _EDGE = 2.0**-36  # farther from the edge than this, double precision decides rightly (its error is below 2^-40)
-_KEY_BYTES = 32
 
 
 # ---------------------------------------------------------------- words
@@ -60,17 +59,14 @@ class WordStream:
     """
 
     def __init__(self, entropy: ByteSource) -> None:
-        key = entropy(_KEY_BYTES)
-        if len(key) != _KEY_BYTES:
-            raise LocalError("the byte source returned a key of the wrong size", got=len(key), needed=_KEY_BYTES)
-        self._encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
-        self._zeros = bytes(8 * _CHUNK)
+        key = entropy(SEED_BYTES)
+        if len(key) != SEED_BYTES:
+            raise LocalError("the byte source returned a key of the wrong size", got=len(key), needed=SEED_BYTES)
+        self._stream = Stream(key)
 
     def take(self, count: int) -> WordVector:
         """The next `count` words, shape (count,), dtype uint64."""
-        size = 8 * count
-        zeros = self._zeros[:size] if size <= len(self._zeros) else bytes(size)
-        return np.frombuffer(self._encryptor.update(zeros), dtype="<u8").astype(np.uint64, copy=False)
+        return np.frombuffer(self._stream(8 * count), dtype="<u8").astype(np.uint64, copy=False)
 
 
 # ---------------------------------------------------------------- tables

@@ -1,0 +1,124 @@
+"""A learned combination of rankers: online stacking by softmax regression over their log-scores.
+
+Each ranker gives every item one feature or several; the combination's score is their weighted sum, with weights of its own for
+each length of context. Weights are learned prequentially: first the combination is asked for an item that it has not learned yet,
+then it takes a step on the log-likelihood (AdaGrad), and only then do the rankers learn the example. Nothing is
+tuned on the future.
+Cost of a question: that of the rankers plus a product of features and weights.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.streams.recommendations.factorization import Factorization
+from aicache.streams.recommendations.neighbours import Neighbours
+from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker, Scores
+
+BUCKETS = (0, 1, 2, 3, 4, 8, 16, 32)
+"""Lower ends of the lengths of context that share weights."""
+START_WEIGHT = 0.1
+ADAGRAD_START = 1e-2
+
+
+class Combination(Ranker):
+    """Neighbours at several speeds, transitions and a factorization, weighed by what has proved right so far.
+
+    Args:
+        neighbours, transitions, factorization: the rankers; they share this one's vocabulary.
+        rate: AdaGrad's step for the weights of the context's own length.
+        shared_rate: the step for all other lengths, so that a rare length learns from the others.
+
+    Examples:
+        >>> ranker = Combination()
+        >>> for _ in range(20):
+        ...     ranker.learn_basket(["language:c", "pypi:cffi", "pypi:pycparser"])
+        >>> ranker.predict_one(["pypi:cffi"], k=1)
+        ['pypi:pycparser']
+    """
+
+    def __init__(
+        self,
+        neighbours: Neighbours | None = None,
+        transitions: Neighbours | None = None,
+        factorization: Factorization | None = None,
+        rate: float = 0.1,
+        shared_rate: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.neighbours = neighbours or Neighbours()
+        self.transitions = transitions or Neighbours(half_lives=(5_500.0,), window=1, directed=True)
+        self.factorization = factorization or Factorization()
+        self.rate = rate
+        self.shared_rate = shared_rate
+        for ranker in (self.neighbours, self.transitions, self.factorization):
+            ranker.vocabulary = self.vocabulary
+        features = len(self.features(()))
+        self._weights = np.full((len(BUCKETS), features), START_WEIGHT, dtype=np.float32)
+        self._squares = np.full((len(BUCKETS), features), ADAGRAD_START, dtype=np.float32)
+        self._baskets = 0
+
+    def begin(self) -> None:
+        """See `Ranker.begin`."""
+        self.neighbours.begin()
+        self.transitions.begin()
+
+    def features(self, context: Sequence[int]) -> NDArray[np.float32]:
+        """What the weights are for: shape (features, len(self.vocabulary))."""
+        return np.vstack(
+            [
+                self.neighbours.features(context),
+                self.transitions.features(context)[:1],
+                self.factorization.scores(context)[None],
+            ]
+        )
+
+    def scores(self, context: Sequence[int]) -> Scores:
+        """See `Ranker.scores`."""
+        return self._weights[_bucket(len(context))] @ self.features(context)
+
+    def learn(self, context: Sequence[int], target: int) -> None:
+        """See `Ranker.learn`."""
+        self._weigh(context, target)
+        self.neighbours.learn(context, target)
+        self.neighbours.learn_back(context, target)
+        self.transitions.learn(context, target)
+        self.factorization.learn(context, target)
+
+    def learn_basket(self, x: Sequence[str]) -> None:
+        """Learn a set of items: the weights by one of them in turn, the rankers by each."""
+        self.begin()
+        before = len(self.vocabulary)
+        items = list(dict.fromkeys(x))[-CONTEXT_MAX:]
+        numbers = [number for item in items if (number := self.vocabulary.add(item)) >= 0]
+        rankable = [number for number in numbers if number < before]
+        self._baskets += 1
+        if len(numbers) > 1 and rankable:
+            asked = rankable[self._baskets % len(rankable)]
+            self._weigh([number for number in numbers if number != asked], asked)
+        for target in numbers:
+            context = [number for number in numbers if number != target]
+            self.neighbours.learn(context, target)
+            self.factorization.learn(context, target)
+
+    def _weigh(self, context: Sequence[int], target: int) -> None:
+        features = self.features(context)
+        bucket = _bucket(len(context))
+        scores = self._weights[bucket] @ features
+        allowed = self.vocabulary.rankable()
+        allowed[list(context)] = False
+        if not allowed[target]:
+            return
+        scores[~allowed] = -np.inf
+        likelihood = np.exp(scores - scores.max())
+        likelihood /= likelihood.sum()
+        gradient = features[:, target] - features @ likelihood
+        self._squares[bucket] += np.square(gradient)
+        step = gradient / np.sqrt(self._squares[bucket])
+        self._weights += self.shared_rate * step
+        self._weights[bucket] += (self.rate - self.shared_rate) * step
+
+
+def _bucket(length: int) -> int:
+    return int(np.searchsorted(BUCKETS, length, side="right")) - 1

@@ -1,0 +1,114 @@
+"""Log-bilinear factorization with online updates (Mnih and Hinton 2007; Mikolov et al. 2013, with the whole softmax).
+
+The context's vectors are added up, newer items weigh more, and the likelihood of each item is a softmax of inner products. Each
+example moves the vectors by AdaGrad (Duchi et al. 2011). Only items with an error above `threshold` are moved, which is exact
+up to
+that error and makes the cost of an example one product with all items' vectors.
+Memory: 8·dimension bytes an item. Cost of an example or a question: dimension multiplications an item.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.streams.recommendations.ranker import Ranker, Scores, grown
+
+ADAGRAD_START = 1e-2
+INITIAL_SPREAD = 0.1
+
+
+class Factorization(Ranker):
+    """Scores are log-probabilities.
+
+    Args:
+        dimension: length of the vectors.
+        rate: AdaGrad's step.
+        decay: weight of an item at hand relative to the next newer one; 1.0 for baskets without order.
+        window: how many of the newest items at hand count.
+        threshold: errors below this are not propagated.
+
+    Examples:
+        >>> ranker = Factorization(dimension=8)
+        >>> for _ in range(50):
+        ...     ranker.learn_basket(["tag:wifi", "tag:driver"])
+        ...     ranker.learn_basket(["tag:boot", "tag:grub"])
+        >>> ranker.predict_one(["tag:boot"], k=1)
+        ['tag:grub']
+    """
+
+    def __init__(
+        self, dimension: int = 64, rate: float = 0.15, decay: float = 1.0, window: int = 64, threshold: float = 3e-4
+    ) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.rate = rate
+        self.decay = decay
+        self.window = window
+        self.threshold = threshold
+        self._input = np.zeros((0, dimension), dtype=np.float32)
+        self._output = np.zeros((64, dimension), dtype=np.float32)
+        self._bias = np.zeros(64, dtype=np.float32)
+        self._input_sum = np.zeros(64, dtype=np.float32)
+        self._output_sum = np.zeros(64, dtype=np.float32)
+        self._bias_sum = np.zeros(64, dtype=np.float32)
+
+    def _make_room(self, size: int) -> None:
+        if size <= len(self._input):
+            return
+        start, end = len(self._input), max(size, 2 * len(self._input), 64)
+        self._input = np.concatenate([self._input, _initial(start, end, self.dimension)])
+        self._output = grown(self._output, end)
+        for name in ("_bias", "_input_sum", "_output_sum", "_bias_sum"):
+            setattr(self, name, grown(getattr(self, name), end))
+
+    def _weights(self, length: int) -> NDArray[np.float32]:
+        weights = np.float32(self.decay) ** np.arange(length - 1, -1, -1, dtype=np.float32)
+        return weights / np.sqrt(np.square(weights).sum())
+
+    def scores(self, context: Sequence[int]) -> Scores:
+        """See `Ranker.scores`: log-probabilities over all items."""
+        size = len(self.vocabulary)
+        self._make_room(size)
+        recent = list(context[-self.window :])
+        scores = self._bias[:size].copy()
+        if recent:
+            scores += self._output[:size] @ (self._weights(len(recent)) @ self._input[recent])
+        if size:
+            peak = scores.max()
+            scores -= peak + np.log(np.exp(scores - peak).sum())
+        return scores
+
+    def learn(self, context: Sequence[int], target: int) -> None:
+        """See `Ranker.learn`."""
+        size = len(self.vocabulary)
+        self._make_room(size)
+        recent = list(context[-self.window :])
+        error = -np.exp(self.scores(context))
+        error[list(context)] = 0.0  # what is at hand is no candidate
+        error /= -error.sum()
+        error[target] += 1.0
+        moved = np.flatnonzero(np.abs(error) > self.threshold)
+        error = error[moved]
+        self._bias_sum[moved] += np.square(error)
+        self._bias[moved] += self.rate * error / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
+        if not recent:
+            return
+        weights = self._weights(len(recent))
+        hidden = weights @ self._input[recent]
+        gradient = weights[:, None] * (error @ self._output[moved])
+        self._output_sum[moved] += np.square(error) * (np.square(hidden).mean())
+        self._output[moved] += (self.rate * error / np.sqrt(self._output_sum[moved] + ADAGRAD_START))[:, None] * hidden
+        self._input_sum[recent] += np.square(gradient).mean(axis=1)
+        self._input[recent] += self.rate * gradient / np.sqrt(self._input_sum[recent] + ADAGRAD_START)[:, None]
+
+
+def _initial(start: int, end: int, dimension: int) -> NDArray[np.float32]:
+    """Small, fixed, scattered numbers: they only break symmetry, so they are a function of their place, not of chance."""
+    place = np.arange(start * dimension, end * dimension, dtype=np.uint64) + np.uint64(1)
+    place *= np.uint64(0x9E3779B97F4A7C15)
+    place ^= place >> np.uint64(29)
+    place *= np.uint64(0xBF58476D1CE4E5B9)
+    place ^= place >> np.uint64(32)
+    uniform = (place >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+    return ((uniform - np.float32(0.5)) * np.float32(INITIAL_SPREAD * 12**0.5)).reshape(end - start, dimension)

@@ -1,0 +1,112 @@
+"""What every ranker has in common: River's estimator interface over baskets of items.
+
+A ranker sees a context (the items at hand, oldest first) and gives every item a score, higher is likelier to come next. It learns
+from an example: a context and the item that came. `River <https://riverml.xyz>`_ supplies parameters, `clone` and representation.
+Pure: the order of examples is all that matters, so a replay gives the same numbers.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from river import base
+
+from aicache.streams.recommendations.vocabulary import Vocabulary
+
+Scores = NDArray[np.float32]
+Number = TypeVar("Number", np.float32, np.int32)
+CONTEXT_MAX = 256
+"""A context is cut to its newest items, whatever it is given: bounds the cost of one question."""
+
+
+def top(scores: Scores, allowed: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
+    """The `k` allowed numbers with the highest scores, best first; ties go to the smaller number."""
+    candidates = np.flatnonzero(allowed)
+    if len(candidates) > k:
+        values = scores[candidates]
+        edge = np.partition(values, len(values) - k)[len(values) - k]
+        candidates = candidates[values >= edge]
+    order = np.lexsort((candidates, -scores[candidates]))
+    return candidates[order[:k]]
+
+
+class Ranker(base.Estimator):
+    """Base of all rankers.
+
+    Numbers come from a vocabulary that several rankers may share: `learn` and `scores` take numbers, `learn_one`, `learn_basket`
+    and `rank` take names.
+    """
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary()
+
+    @abc.abstractmethod
+    def learn(self, context: Sequence[int], target: int) -> None:
+        """Learn that `target` came after (or with) `context`; every number is below len(self.vocabulary)."""
+
+    @abc.abstractmethod
+    def scores(self, context: Sequence[int]) -> Scores:
+        """A score for every number: shape (len(self.vocabulary),)."""
+
+    def begin(self) -> None:
+        """A new basket or event begins: the moment at which what is old fades by one step."""
+
+    def learn_one(self, x: Sequence[str], y: str) -> None:
+        """Learn one example.
+
+        Args:
+            x: the items at hand, oldest first.
+            y: the item that came.
+        """
+        self.begin()
+        self._learn(list(x)[-CONTEXT_MAX:], [y])
+
+    def learn_basket(self, x: Sequence[str]) -> None:
+        """Learn a set of items in which each came with all the others."""
+        self.begin()
+        items = list(dict.fromkeys(x))[-CONTEXT_MAX:]
+        self._learn(items, items)
+
+    def _learn(self, context: Sequence[str], targets: Sequence[str]) -> None:
+        numbers = [number for item in context if (number := self.vocabulary.add(item)) >= 0]
+        for target in targets:
+            number = self.vocabulary.add(target)
+            if number >= 0:
+                self.learn([other for other in numbers if other != number], number)
+
+    def predict_one(self, x: Sequence[str], k: int = 10) -> list[str]:
+        """The likeliest next items, best first."""
+        return [item for item, _ in self.rank(x, k)]
+
+    def rank(
+        self, x: Sequence[str], k: int = 10, *, namespaces: Sequence[str] = (), seen: Sequence[str] = ()
+    ) -> list[tuple[str, float]]:
+        """The likeliest next items with their scores.
+
+        Args:
+            x: the items at hand, oldest first; unknown ones are passed over.
+            k: how many to name at most.
+            namespaces: only items of these; none named: all items.
+            seen: items that are not to be named, besides those of `x`.
+
+        Returns:
+            At most `k` pairs, best first; empty where nothing is known.
+        """
+        context = self.vocabulary.known(x)[-CONTEXT_MAX:]
+        allowed = self.vocabulary.within(namespaces) if namespaces else self.vocabulary.rankable()
+        allowed[context] = False
+        allowed[self.vocabulary.known(seen)] = False
+        scores = self.scores(context)
+        return [(self.vocabulary.names[number], float(scores[number])) for number in top(scores, allowed, k)]
+
+
+def grown(array: NDArray[Number], size: int) -> NDArray[Number]:
+    """The array with at least `size` rows, zeros where there were none; doubles, so that growing stays cheap."""
+    have = len(array)
+    if size <= have:
+        return array
+    result = np.zeros((max(size, 2 * have), *array.shape[1:]), dtype=array.dtype)
+    result[:have] = array
+    return result

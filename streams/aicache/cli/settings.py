@@ -237,7 +237,8 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(_Variables)
     source.env_vars = ours
     try:
-        return dict(source())
+        found: dict[str, Any] = source()  # type: ignore[no-untyped-call]
+        return found
     except SettingsError as error:
         raise LocalError(f"in the environment: {error}", got=str(error), needed="JSON for a list or a table") from None
 

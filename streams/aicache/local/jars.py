@@ -26,6 +26,11 @@ def cache_folder() -> Path:
     return Path(moved) if moved else Path(platformdirs.user_cache_dir("aicache"))
 
 
+def cached() -> bool:
+    """Whether the embedded Kafka can start without network."""
+    return bool(_read(cache_folder() / f"kafka-{KAFKA_VERSION}" / "class-path.json"))
+
+
 def class_path() -> list[Path]:
     """The jars of Kafka, in order; downloaded and checked the first time, without network afterwards.
 

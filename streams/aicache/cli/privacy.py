@@ -1,0 +1,84 @@
+"""`aicache privacy …`: what a guarantee costs, what was spent, what would leave."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aicache.cli.frame import Json, print_json, print_table, say, settings_of
+
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="What a guarantee costs, what was spent, what would leave.")
+    group.command("plan")(plan)
+    app.add_typer(group, name="privacy")
+
+
+def plan(
+    context: typer.Context,
+    clients: Annotated[int, typer.Option("--clients", "-n", help="Clients in a round.")] = 1_000,
+    length: Annotated[int, typer.Option(help="Numbers in a vector.")] = 64,
+    rounds: Annotated[int, typer.Option(help="Rounds that the epsilon shall cover.")] = 1,
+    epsilon: Annotated[list[float] | None, typer.Option(help="Repeat the option for several.")] = None,
+    delta: Annotated[float, typer.Option(help="Has to be below 1 / clients.")] = 1e-5,
+    clip: Annotated[float, typer.Option(help="L2 bound of one client's vector.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Integers a unit: the fixed point.")] = 1_000.0,
+    noise: Annotated[str, typer.Option(help="Who adds the noise: committee or clients.")] = "committee",
+    honest: Annotated[int, typer.Option(help="Clients assumed honest, for --noise clients; 0: half of them.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot of error against epsilon (PNG or SVG).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan a task: which noise for which epsilon, number of clients and rounds, and how exact the result will be.
+
+    Example: `aicache privacy plan --clients 1000 --length 64 --rounds 6 --epsilon 6`
+    """
+    from aicache.cli.planning import Wish
+    from aicache.cli.planning import plan as planned
+    from aicache.privacy.parameters import N10K, N60K
+
+    committee = settings_of(context).committee
+    wish = Wish(
+        n=clients,
+        length=length,
+        clip=clip,
+        scale=scale,
+        rounds=rounds,
+        delta=delta,
+        noise=noise,
+        honest=honest or max(1, clients // 2),
+        members=committee.members,
+        threshold=committee.threshold,
+    )
+    parameters = N10K if clients + committee.members <= N10K.senders_max else N60K
+    rows = planned(wish, epsilon or EPSILONS, parameters)
+    if plot is not None:
+        from aicache.local.plots import draw_plan
+
+        draw_plan(
+            [row.epsilon for row in rows],
+            [row.error_mean for row in rows],
+            f"{clients:,} clients, {rounds} rounds",
+            plot,
+        )
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("epsilon", "noise_multiplier", "error of a sum", "error of a mean", "of the largest possible")
+    cells = [
+        (
+            f"{row.epsilon:g}",
+            f"{row.noise_multiplier:.4f}",
+            f"{row.error_sum:.4g}",
+            f"{row.error_mean:.3g}",
+            f"{row.share_of_clip:.2%}",
+        )
+        for row in rows
+    ]
+    print_table(columns, cells)
+    say(
+        f"\nFor all {rounds} rounds together, delta {delta:g}, add-or-remove of one client. "
+        "Errors are standard errors of each number."
+    )

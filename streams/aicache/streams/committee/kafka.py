@@ -1,0 +1,294 @@
+"""A member on Kafka: reads all it needs from its own stored places, lets the machine decide, publishes what is on disk.
+
+Nothing is published before everything that stood in the log at the start was read: a store that was restored from a copy meets
+its own later signatures there, and stops. Afterwards the outbox is published in order by an idempotent producer, and a row is
+deleted only when the broker has confirmed it; a crash in between publishes it again, byte for byte the same.
+Errors of Kafka or the disk end the process; a supervisor restarts it. Boundary: confluent-kafka, the clock, the system's entropy.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas.records import (
+    Approval,
+    CommitteeMember,
+    Endorsement,
+    Enrolment,
+    Envelope,
+    Manifest,
+    Opening,
+    Place,
+    Proposal,
+    Receipt,
+    RoundAborted,
+    RoundClosed,
+    UpdateChunk,
+    Vote,
+)
+from aicache.streams.committee.commands import ROTATE_REQUEST
+from aicache.streams.committee.core import Incoming
+from aicache.streams.committee.limits import Limits
+from aicache.streams.committee.member import Member
+from aicache.streams.committee.ordering import ORDER, Ordering
+from aicache.streams.committee.store import Outgoing, Store
+
+CONSUME_MAX = 500
+CONSUME_WAIT_S = 0.02
+TAKE_MAX = 500
+QUEUE_MAX = 4_000
+"""Records held in memory at most (of envelopes, 18 KB each, that is 72 MB): beyond it nothing more is fetched."""
+
+OUTBOX_MAX = 1_000
+TICK_MS = 200
+BROKER_TIMEOUT_S = 30.0
+DELIVERY_TIMEOUT_MS = 60_000
+QUEUED_KB_MAX = 8_192
+
+ALLOWED: dict[str, tuple[type, ...]] = {
+    "aicache.committee": (CommitteeMember,),
+    "aicache.enrolments": (Enrolment,),
+    "aicache.rounds": (Proposal, RoundClosed, Manifest, RoundAborted),
+    "aicache.votes": (Approval, Vote),
+    "aicache.envelopes": (Envelope,),
+    "aicache.endorsements": (Endorsement, Receipt),
+    "aicache.openings": (Opening,),
+}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MemberProcess:
+    """One member, running.
+
+    Args:
+        settings: how to reach Kafka.
+        folder: the member's own; this process holds its lock.
+        store: opened from it.
+    """
+
+    def __init__(self, settings: KafkaSettings, folder: Path, store: Store) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._store = store
+        self.member = Member(store, Limits.load(folder))
+        if self.member.core.deployment != settings.deployment:
+            raise LocalError(
+                f"the member in {folder} is of deployment {self.member.core.deployment!r}, not of {settings.deployment!r}",
+                got=settings.deployment,
+                needed=self.member.core.deployment,
+            )
+        number = self.member.core.number
+        self._consumer = Consumer(
+            settings.client_config(
+                client_id=f"aicache-committee-{number}",
+                group_id=f"{settings.prefix}aicache-committee-{number}",  # librdkafka wants a name; the group is never used
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                auto_offset_reset="error",
+                isolation_level="read_committed",
+                queued_max_messages_kbytes=QUEUED_KB_MAX,
+                fetch_wait_max_ms=50,
+            )
+        )
+        self._producer = Producer(
+            settings.client_config(
+                client_id=f"aicache-committee-{number}",
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=2,
+                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+                message_max_bytes=2_000_000,
+            )
+        )
+        self._ordering = Ordering(self.member.knows, self._end_of)
+        self._flying: set[int] = set()
+        self._confirmed: list[int] = []
+        self._failed: KafkaError | None = None
+        self._targets: dict[str, int] = {}
+        self._caught_up = False
+        self._next_tick_ms = 0
+
+    # ------------------------------------------------------------ life
+
+    def run(self, stop: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+        """Until told to stop.
+
+        Raises:
+            LocalError: the store is stale, the disk or Kafka failed.
+        """
+        try:
+            self._assign()
+            while not stop():
+                self.step(on_ready)
+            self._producer.flush(BROKER_TIMEOUT_S)
+            self._note_confirmed()
+        finally:
+            self._consumer.close()
+
+    def step(self, on_ready: Callable[[], None]) -> None:
+        """Read, decide, publish once."""
+        self._read()
+        self._decide()
+        if not self._caught_up and self._is_caught_up():
+            self._caught_up = True
+            on_ready()
+        self._tick()
+        if self._caught_up:
+            self._send_vectors()
+            self._publish()
+
+    # ------------------------------------------------------------ reading
+
+    def _assign(self) -> None:
+        places = []
+        for topic in ORDER:
+            low, high = self._watermarks(topic)
+            start = self._store.next_offset(topic, 0)
+            if start > high:
+                raise LocalError(
+                    f"{topic} ends at {high}, but this member has read to {start}: another Kafka, or one that lost records",
+                    got=high,
+                    needed=start,
+                )
+            if 0 < start < low and topic == "aicache.votes":
+                raise LocalError(
+                    f"{topic} was deleted from {start} to {low} while this member was away: it cannot tell whether its store is "
+                    "an old copy. Run `aicache committee rotate --after-loss`",
+                    got=low,
+                    needed=start,
+                )
+            self._targets[topic] = high
+            self._ordering.read_to(topic, start)
+            places.append(
+                TopicPartition(self._settings.name(topic), 0, max(start, low) if high > low else OFFSET_BEGINNING)
+            )
+        self._consumer.assign(places)
+
+    def _watermarks(self, topic: str) -> tuple[int, int]:
+        name = self._settings.name(topic)
+        found = self._consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=BROKER_TIMEOUT_S, cached=False)
+        if found is None:
+            raise LocalError(f"the broker does not say where {name} ends", got=None, needed="an answer in time")
+        return int(found[0]), int(found[1])
+
+    def _end_of(self, topic: str) -> int:
+        return self._watermarks(topic)[1]
+
+    def _read(self) -> None:
+        room = QUEUE_MAX - len(self._ordering)
+        if room <= 0:
+            return
+        for message in self._consumer.consume(min(CONSUME_MAX, room), CONSUME_WAIT_S):
+            name, offset, error = message.topic(), message.offset(), message.error()
+            assert name is not None and offset is not None, "the consumer names the place of what it gives"
+            topic = name.removeprefix(self._settings.prefix)
+            if error is None:
+                self._arrived(topic, offset, message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._ordering.read_to(topic, offset)
+            else:
+                raise KafkaException(error)
+
+    def _arrived(self, topic: str, offset: int, message: Message) -> None:
+        value, partition, (_, timestamp_ms) = message.value(), message.partition(), message.timestamp()
+        assert partition is not None
+        if value is None:  # a tombstone: nothing that a member keeps is ever withdrawn
+            self._ordering.read_to(topic, offset + 1)
+            return
+        try:
+            found = self.member.core.codec.decode(value, *ALLOWED[topic])
+            item = Incoming(topic, partition, offset, timestamp_ms, found.record, found.fingerprint, found.body)
+        except RemoteError as error:
+            item = Incoming(topic, partition, offset, timestamp_ms, None, b"", value, error)
+        self._ordering.put(item)
+
+    def _decide(self) -> None:
+        for _ in range(QUEUE_MAX):
+            batch = self._ordering.take(TAKE_MAX)
+            if not batch:
+                break
+            self.member.receive(batch, _now_ms(), os.urandom)
+        ends = {topic: self._ordering.position(topic) for topic in ORDER if self._ordering.empty(topic)}
+        self.member.reached(ends)
+
+    def _is_caught_up(self) -> bool:
+        return not len(self._ordering) and all(
+            self._ordering.position(topic) >= end for topic, end in self._targets.items()
+        )
+
+    # ------------------------------------------------------------ writing
+
+    def _publish(self) -> None:
+        self._note_confirmed()
+        for outgoing in self._store.outbox(OUTBOX_MAX + len(self._flying)):
+            if outgoing.id not in self._flying:
+                self._produce(outgoing)
+        self._producer.poll(0)
+        self._check_failed()
+
+    def _produce(self, outgoing: Outgoing) -> None:
+        def done(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._failed = error
+            else:
+                self._confirmed.append(outgoing.id)
+
+        self._flying.add(outgoing.id)
+        self._producer.produce(self._settings.name(outgoing.topic), outgoing.value, outgoing.key, on_delivery=done)
+
+    def _note_confirmed(self) -> None:
+        if self._confirmed:
+            with self._store.transaction():
+                self._store.published(self._confirmed)
+            self._flying.difference_update(self._confirmed)
+            self._confirmed = []
+
+    def _check_failed(self) -> None:
+        if self._failed is not None:
+            raise KafkaException(self._failed)
+
+    def _send_vectors(self) -> None:
+        for round_id, group in self.member.vectors.due()[:1]:  # one a step: envelopes go on being read
+            place = self._deliver(self.member.vectors.chunks(round_id, group, os.urandom))
+            self.member.vectors.placed(round_id, group, place)
+
+    def _deliver(self, chunks: Sequence[UpdateChunk]) -> Place:
+        delivered: list[tuple[int, int]] = []
+
+        def done(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self._failed = error
+                return
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None
+            delivered.append((partition, offset))
+
+        for chunk in chunks:
+            value = self.member.core.codec.encode(chunk)
+            key = chunk.round_id.encode() + chunk.sender
+            self._producer.produce(self._settings.name("aicache.updates"), value, key, on_delivery=done)
+        self._producer.flush(BROKER_TIMEOUT_S)
+        self._check_failed()
+        if len(delivered) < len(chunks):
+            raise LocalError("the broker did not confirm the noise vector", got=len(delivered), needed=len(chunks))
+        return Place(delivered[0][0], sorted(offset for _, offset in delivered))
+
+    def _tick(self) -> None:
+        now_ms = _now_ms()
+        if now_ms < self._next_tick_ms:
+            return
+        self._next_tick_ms = now_ms + TICK_MS
+        self.member.tick(now_ms, os.urandom)
+        request = self._folder / ROTATE_REQUEST
+        if request.exists():
+            self.member.rotate(now_ms, os.urandom)
+            request.unlink()

@@ -1,0 +1,110 @@
+"""In which order a member takes records from several topics, so that what a record refers to has been taken before it.
+
+Topics are read side by side, but a record may refer to another topic: an envelope to a proposal, a closing to the envelopes
+before it, a manifest to the approvals before it. The one referred to was in the log before the one that refers was written, so it
+is enough to hold a head back until its other topic was read to the end that it had when the head was seen (a barrier).
+Heads that wait for each other in a circle are let go in the order of `ORDER`.
+Pure: no clock, no I/O; the ends of topics are asked of a function.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from aicache.schemas.records import Approval, Envelope, Endorsement, Manifest, Opening, RoundClosed, Vote
+from aicache.streams.committee.core import Incoming
+
+COMMITTEE = "aicache.committee"
+ENROLMENTS = "aicache.enrolments"
+ROUNDS = "aicache.rounds"
+VOTES = "aicache.votes"
+ENVELOPES = "aicache.envelopes"
+ENDORSEMENTS = "aicache.endorsements"
+OPENINGS = "aicache.openings"
+ORDER = (COMMITTEE, ENROLMENTS, ROUNDS, VOTES, ENVELOPES, ENDORSEMENTS, OPENINGS)
+
+
+class Ordering:
+    """Queues of read records, and which of them may be taken.
+
+    Args:
+        knows: whether a round's proposal was taken.
+        end_of: the present end of a topic, as the broker says it.
+    """
+
+    def __init__(self, knows: Callable[[str], bool], end_of: Callable[[str], int]) -> None:
+        self._knows = knows
+        self._end_of = end_of
+        self._queues: dict[str, deque[Incoming]] = {topic: deque() for topic in ORDER}
+        self._read_to: dict[str, int] = dict.fromkeys(ORDER, 0)
+        self._barriers: dict[str, tuple[str, int]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def put(self, item: Incoming) -> None:
+        """A record was read."""
+        self._queues[item.topic].append(item)
+        self.read_to(item.topic, item.offset + 1)
+
+    def read_to(self, topic: str, offset: int) -> None:
+        """Nothing more is to be read before this offset (the end of a topic may lie behind its last record)."""
+        self._read_to[topic] = max(self._read_to[topic], offset)
+
+    def position(self, topic: str) -> int:
+        """Up to where the topic was read."""
+        return self._read_to[topic]
+
+    def empty(self, topic: str) -> bool:
+        """Whether all that was read of a topic was taken."""
+        return not self._queues[topic]
+
+    def take(self, limit: int) -> list[Incoming]:
+        """Up to `limit` records that may be taken now, in order; whoever calls takes them all before calling again.
+
+        A batch ends where knowing more could change what may be taken, so a batch holds records of one topic.
+        """
+        for topic in ORDER:
+            taken = self._take_of(topic, limit)
+            if taken:
+                return taken
+        return self._take_from_circle()
+
+    def _take_of(self, topic: str, limit: int) -> list[Incoming]:
+        queue = self._queues[topic]
+        taken: list[Incoming] = []
+        while queue and len(taken) < limit and self._ready(topic, queue[0]):
+            taken.append(queue.popleft())
+            self._barriers.pop(topic, None)
+        return taken
+
+    def _ready(self, topic: str, head: Incoming) -> bool:
+        other = self._needs(head)
+        if other is None:
+            return True
+        if topic not in self._barriers:
+            self._barriers[topic] = (other, self._end_of(other))
+        other, end = self._barriers[topic]
+        queue = self._queues[other]
+        # Read to the barrier, and all of it taken (what still waits lies behind the barrier).
+        return self._read_to[other] >= end and (not queue or queue[0].offset >= end)
+
+    def _needs(self, head: Incoming) -> str | None:
+        match head.record:
+            case RoundClosed():
+                return ENVELOPES
+            case Manifest():
+                return VOTES
+            case Approval() | Vote() | Envelope() | Endorsement() | Opening():
+                return None if self._knows(head.record.round_id) else ROUNDS
+        return None
+
+    def _take_from_circle(self) -> list[Incoming]:
+        """Let the first head go whose other topic was read to the barrier, but is itself held back."""
+        for topic in ORDER:
+            queue = self._queues[topic]
+            if queue and topic in self._barriers:
+                other, end = self._barriers[topic]
+                if self._read_to[other] >= end and self._queues[other] and other in self._barriers:
+                    del self._barriers[topic]
+                    return [queue.popleft()]
+        return []

@@ -6,7 +6,7 @@ and where it stands, and secrets are never printed.
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +172,7 @@ def load(
     if file is None and env.get("AICACHE_CONFIG"):
         file = Path(env["AICACHE_CONFIG"])
     path = _find(file, here or Path())
-    layers = [
+    layers: list[tuple[dict[str, Any], Callable[[str], str]]] = [
         (_from_file(path), lambda _: str(path)),
         (_from_env(env), lambda key: ENV_PREFIX + key.upper().replace(".", "__")),
         (_nested(flags or {}), lambda key: f"--set {key}"),
@@ -237,7 +237,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(_Variables)
     source.env_vars = ours
     try:
-        found: dict[str, Any] = source()  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = source()
         return found
     except SettingsError as error:
         raise LocalError(f"in the environment: {error}", got=str(error), needed="JSON for a list or a table") from None

@@ -24,8 +24,13 @@ BLOCKS_AT_ONCE = 16
 """Blocks a step: what is worked on stays in the processor's cache."""
 CACHED_BLOCKS_MAX = 1024
 """Longer vectors (2 million coordinates) compute the public elements again each time instead of holding 32 MB of them."""
+QUADS_AT_ONCE = 8192
+"""Groups of four coefficients a step of adding, for the same reason."""
 CLIENT_PIECES = 2
 OPENING_PIECES = 3
+
+_U16, _U32, _U48 = np.uint64(16), np.uint64(32), np.uint64(48)
+_MASK48 = np.uint64((1 << 48) - 1)
 
 IntVector = npt.NDArray[np.int64]
 WordVector = npt.NDArray[np.uint64]
@@ -65,20 +70,32 @@ def pack(coefficients: IntVector, out: npt.NDArray[np.uint8] | None = None) -> n
     return packed
 
 
-_U16, _U32, _U48 = np.uint64(16), np.uint64(32), np.uint64(48)
-_MASK48 = np.uint64((1 << 48) - 1)
-
-
-def _packed_words(packed: bytes | memoryview, size: int) -> npt.NDArray[np.uint64]:
-    if 6 * size != len(packed):
-        raise RemoteError(
-            "the ciphertext has the wrong size", reason="ciphertext-size", got=len(packed), needed=6 * size
-        )
-    return np.frombuffer(packed, "<u8").reshape(-1, 3)
+def _accumulate(total: WordVector, packed: bytes | memoryview, operation: np.ufunc) -> None:
+    if total.dtype != np.uint64 or total.ndim != 1 or total.size % 4:
+        raise LocalError("not a sum of ciphertexts", got=(total.dtype, total.shape), needed="uint64, whole blocks")
+    if len(packed) != 6 * total.size:
+        needed = 6 * total.size
+        raise RemoteError("the ciphertext has the wrong size", reason="ciphertext-size", got=len(packed), needed=needed)
+    words = np.frombuffer(packed, "<u8").reshape(-1, 3)
+    lanes = total.reshape(-1, 4)
+    for start in range(0, len(words), QUADS_AT_ONCE):
+        target = lanes[start : start + QUADS_AT_ONCE]
+        first, second, third = np.ascontiguousarray(words[start : start + QUADS_AT_ONCE].T)
+        operation(target[:, 0], first, out=target[:, 0])
+        first >>= _U48
+        first |= second << _U16
+        operation(target[:, 1], first, out=target[:, 1])
+        second >>= _U32
+        second |= third << _U32
+        operation(target[:, 2], second, out=target[:, 2])
+        third >>= _U16
+        operation(target[:, 3], third, out=target[:, 3])
 
 
 def add_packed(total: WordVector, packed: bytes | memoryview) -> None:
     """Add a ciphertext to a running sum, in place.
+
+    Four coefficients are three 64-bit words; what they carry above the 48th bit falls away modulo 2^48, so nothing is masked.
 
     Args:
         total: shape (B·N,), uint64; its lower 48 bits are the sum, what is above has no meaning.
@@ -87,24 +104,12 @@ def add_packed(total: WordVector, packed: bytes | memoryview) -> None:
     Raises:
         RemoteError: `ciphertext-size`; `total` is untouched.
     """
-    words = _packed_words(packed, total.size)
-    lanes = total.reshape(-1, 4)
-    first, second, third = words[:, 0], words[:, 1], words[:, 2]
-    lanes[:, 0] += first
-    lanes[:, 1] += (first >> _U48) | (second << _U16)
-    lanes[:, 2] += (second >> _U32) | (third << _U32)
-    lanes[:, 3] += third >> _U16
+    _accumulate(total, packed, np.add)
 
 
 def subtract_packed(total: WordVector, packed: bytes | memoryview) -> None:
     """Take a ciphertext out of a running sum, in place. As `add_packed`."""
-    words = _packed_words(packed, total.size)
-    lanes = total.reshape(-1, 4)
-    first, second, third = words[:, 0], words[:, 1], words[:, 2]
-    lanes[:, 0] -= first
-    lanes[:, 1] -= (first >> _U48) | (second << _U16)
-    lanes[:, 2] -= (second >> _U32) | (third << _U32)
-    lanes[:, 3] -= third >> _U16
+    _accumulate(total, packed, np.subtract)
 
 
 def public_elements(rho: bytes, start: int, stop: int, parameters: MaskParameters) -> WordVector:
@@ -155,8 +160,8 @@ def _check_message(message: IntVector, parameters: MaskParameters) -> None:
         got = (message.dtype, message.shape)
         raise LocalError("the message is not a vector of integers", got=got, needed="int64, one axis, not empty")
     bound = parameters.sum_bound
-    if int(message.min()) < -bound or int(message.max()) >= bound:
-        raise LocalError("a coordinate does not fit", got="out of range", needed=f"within [−{bound}, {bound})")
+    if int(message.min()) <= -bound or int(message.max()) >= bound:
+        raise LocalError("a coordinate does not fit", got="out of range", needed=f"magnitudes below {bound}")
 
 
 def check_key(key: IntVector, largest: int, parameters: MaskParameters) -> None:
@@ -172,7 +177,7 @@ def encrypt(message: IntVector, key: IntVector, rho: bytes, parameters: MaskPara
     """Mask a vector under a fresh key.
 
     Args:
-        message: shape (d,), int64, each within [−sum_bound, sum_bound).
+        message: shape (d,), int64, magnitudes below `sum_bound`.
         key: what `sample_key` gave, used for this message alone.
         rho: the round's digest, which fixes the public elements.
         parameters: the set.

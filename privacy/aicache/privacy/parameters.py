@@ -73,7 +73,7 @@ class MaskParameters:
 
     @property
     def sum_bound(self) -> int:
-        """Messages and their sum lie in [−sum_bound, sum_bound): q/(2Δ)."""
+        """Messages and their sum have magnitudes below this, q/(2Δ): the errors then do not carry them across ±q/2."""
         return 1 << (self.modulus_bits - 1 - self.delta_bits)
 
     def remainder_bound(self, senders: int) -> int:

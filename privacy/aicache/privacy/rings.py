@@ -85,6 +85,14 @@ def pieces(polynomials: npt.NDArray[np.uint64], count: int) -> list[ComplexArray
     return transforms
 
 
+def approximate(piece: ComplexArray, factor: ComplexArray, degree: int) -> ComplexArray:
+    """A product before rounding, folded: coefficient k is the real part of entry k, coefficient k + N/2 the imaginary one."""
+    product = piece * factor
+    np.fft.fft(product, norm="forward", out=product)
+    product *= _twists(degree)[1]
+    return product
+
+
 def multiply(split: list[ComplexArray], factor: ComplexArray, largest: int, degree: int) -> IntVector:
     """The product of polynomials with one of small coefficients, exact modulo 2^48.
 
@@ -104,13 +112,10 @@ def multiply(split: list[ComplexArray], factor: ComplexArray, largest: int, degr
     bound = error_bound(bits, largest, degree)
     if bound >= 0.5:
         raise LocalError("the product would not be exact", got=bound, needed="an error bound below 0.5")
-    untwist = _twists(degree)[1]
     half = degree // 2
     total = np.empty((*split[0].shape[:-1], degree), np.int64)
     for index in reversed(range(len(split))):
-        product = split[index] * factor
-        np.fft.fft(product, norm="forward", out=product)
-        product *= untwist
+        product = approximate(split[index], factor, degree)
         parts = product.view(np.float64)
         np.rint(parts, out=parts)
         if index == len(split) - 1:

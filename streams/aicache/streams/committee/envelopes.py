@@ -99,8 +99,6 @@ class Endorser:
         )
         if not right:
             raise RemoteError("the envelope is not the member's own", reason="foreign-vector")
-        if envelope.member == self._core.number:
-            self._core.check_own(envelope)
         verify_record(envelope, identity)
 
     def _check_client(self, envelope: Envelope, current: Round) -> None:

@@ -15,22 +15,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
-from aicache.schemas.records import (
-    Approval,
-    CommitteeMember,
-    Endorsement,
-    Enrolment,
-    Envelope,
-    Manifest,
-    Opening,
-    Place,
-    Proposal,
-    Receipt,
-    RoundAborted,
-    RoundClosed,
-    UpdateChunk,
-    Vote,
-)
+from aicache.schemas.records import Place, UpdateChunk
+from aicache.schemas.topics import topic
 from aicache.streams.committee.commands import ROTATE_REQUEST
 from aicache.streams.committee.core import Incoming
 from aicache.streams.committee.limits import Limits
@@ -50,15 +36,7 @@ BROKER_TIMEOUT_S = 30.0
 DELIVERY_TIMEOUT_MS = 60_000
 QUEUED_KB_MAX = 8_192
 
-ALLOWED: dict[str, tuple[type, ...]] = {
-    "aicache.committee": (CommitteeMember,),
-    "aicache.enrolments": (Enrolment,),
-    "aicache.rounds": (Proposal, RoundClosed, Manifest, RoundAborted),
-    "aicache.votes": (Approval, Vote),
-    "aicache.envelopes": (Envelope,),
-    "aicache.endorsements": (Endorsement, Receipt),
-    "aicache.openings": (Opening,),
-}
+ALLOWED = {name: topic(name).records for name in ORDER}
 
 
 def _now_ms() -> int:
@@ -150,38 +128,38 @@ class MemberProcess:
 
     def _assign(self) -> None:
         places = []
-        for topic in ORDER:
-            low, high = self._watermarks(topic)
-            start = self._store.next_offset(topic, 0)
+        for name in ORDER:
+            low, high = self._watermarks(name)
+            start = self._store.next_offset(name, 0)
             if start > high:
                 raise LocalError(
-                    f"{topic} ends at {high}, but this member has read to {start}: another Kafka, or one that lost records",
+                    f"{name} ends at {high}, but this member has read to {start}: another Kafka, or one that lost records",
                     got=high,
                     needed=start,
                 )
-            if 0 < start < low and topic == "aicache.votes":
+            if 0 < start < low and name == "aicache.votes":
                 raise LocalError(
-                    f"{topic} was deleted from {start} to {low} while this member was away: it cannot tell whether its store is "
+                    f"{name} was deleted from {start} to {low} while this member was away: it cannot tell whether its store is "
                     "an old copy. Run `aicache committee rotate --after-loss`",
                     got=low,
                     needed=start,
                 )
-            self._targets[topic] = high
-            self._ordering.read_to(topic, start)
+            self._targets[name] = high
+            self._ordering.read_to(name, start)
             places.append(
-                TopicPartition(self._settings.name(topic), 0, max(start, low) if high > low else OFFSET_BEGINNING)
+                TopicPartition(self._settings.name(name), 0, max(start, low) if high > low else OFFSET_BEGINNING)
             )
         self._consumer.assign(places)
 
-    def _watermarks(self, topic: str) -> tuple[int, int]:
-        name = self._settings.name(topic)
+    def _watermarks(self, plain: str) -> tuple[int, int]:
+        name = self._settings.name(plain)
         found = self._consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=BROKER_TIMEOUT_S, cached=False)
         if found is None:
             raise LocalError(f"the broker does not say where {name} ends", got=None, needed="an answer in time")
         return int(found[0]), int(found[1])
 
-    def _end_of(self, topic: str) -> int:
-        return self._watermarks(topic)[1]
+    def _end_of(self, plain: str) -> int:
+        return self._watermarks(plain)[1]
 
     def _read(self) -> None:
         room = QUEUE_MAX - len(self._ordering)
@@ -190,25 +168,25 @@ class MemberProcess:
         for message in self._consumer.consume(min(CONSUME_MAX, room), CONSUME_WAIT_S):
             name, offset, error = message.topic(), message.offset(), message.error()
             assert name is not None and offset is not None, "the consumer names the place of what it gives"
-            topic = name.removeprefix(self._settings.prefix)
+            plain = name.removeprefix(self._settings.prefix)
             if error is None:
-                self._arrived(topic, offset, message)
+                self._arrived(plain, offset, message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._ordering.read_to(topic, offset)
+                self._ordering.read_to(plain, offset)
             else:
                 raise KafkaException(error)
 
-    def _arrived(self, topic: str, offset: int, message: Message) -> None:
+    def _arrived(self, name: str, offset: int, message: Message) -> None:
         value, partition, (_, timestamp_ms) = message.value(), message.partition(), message.timestamp()
         assert partition is not None
         if value is None:  # a tombstone: nothing that a member keeps is ever withdrawn
-            self._ordering.read_to(topic, offset + 1)
+            self._ordering.read_to(name, offset + 1)
             return
         try:
-            found = self.member.core.codec.decode(value, *ALLOWED[topic])
-            item = Incoming(topic, partition, offset, timestamp_ms, found.record, found.fingerprint, found.body)
+            found = self.member.core.codec.decode(value, *ALLOWED[name])
+            item = Incoming(name, partition, offset, timestamp_ms, found.record, found.fingerprint, found.body)
         except RemoteError as error:
-            item = Incoming(topic, partition, offset, timestamp_ms, None, b"", value, error)
+            item = Incoming(name, partition, offset, timestamp_ms, None, b"", value, error)
         self._ordering.put(item)
 
     def _decide(self) -> None:
@@ -217,12 +195,12 @@ class MemberProcess:
             if not batch:
                 break
             self.member.receive(batch, _now_ms(), os.urandom)
-        ends = {topic: self._ordering.position(topic) for topic in ORDER if self._ordering.empty(topic)}
+        ends = {name: self._ordering.position(name) for name in ORDER if self._ordering.empty(name)}
         self.member.reached(ends)
 
     def _is_caught_up(self) -> bool:
         return not len(self._ordering) and all(
-            self._ordering.position(topic) >= end for topic, end in self._targets.items()
+            self._ordering.position(name) >= end for name, end in self._targets.items()
         )
 
     # ------------------------------------------------------------ writing

@@ -155,10 +155,17 @@ class Member:
             case Proposal() as record:
                 self._proposals.take(record, item)
             case Endorsement() | Opening() as record:
-                if record.member == self.core.number and self._proposals.is_me(record.round_id):
-                    self.core.check_own(record)
+                self._check_own(record)
             case Approval() | Envelope() | RoundClosed() | Manifest() | RoundAborted() | Vote() as record:
-                self._of_round(record, self._current(record.round_id), item, entropy)
+                if isinstance(record, Approval | Envelope | Vote):
+                    self._check_own(record)
+                current = self.core.round(record.round_id)
+                if current is None:
+                    raise RemoteError("no proposal of this round was read", reason="unknown-round")
+                if not current.over:
+                    self._of_round(record, current, item, entropy)
+                elif isinstance(record, Envelope):
+                    raise RemoteError("the round is over", reason="closed")
             case Receipt():
                 pass  # the reducer's word to the coordinator
             case _:
@@ -193,13 +200,9 @@ class Member:
         if error.reason not in SILENT:
             self.core.dead_letter(item, error)
 
-    def _current(self, round_id: str) -> Round:
-        current = self.core.round(round_id)
-        if current is None:
-            raise RemoteError("no proposal of this round was read", reason="unknown-round")
-        if current.over:
-            raise RemoteError("the round is over", reason="closed")
-        return current
+    def _check_own(self, record: Approval | Envelope | Vote | Endorsement | Opening) -> None:
+        if record.member == self.core.number and self._proposals.is_me(record.round_id):
+            self.core.check_own(record)
 
     # ------------------------------------------------------------ people
 
@@ -265,8 +268,6 @@ class Member:
         identity, key_id = self.core.member_of(current, record.member)
         if record.rho != current.rho or record.task != current.proposal.task or record.epoch_key_id != key_id:
             raise RemoteError("the record is for another round or epoch", reason="wrong-round")
-        if identity == self.core.identity:
-            self.core.check_own(record)
         verify_record(record, identity)
 
     # ------------------------------------------------------------ steps 5 to 7

@@ -10,7 +10,7 @@ Pure: no clock, no I/O; the ends of topics are asked of a function.
 from collections import deque
 from collections.abc import Callable
 
-from aicache.schemas.records import Approval, Envelope, Endorsement, Manifest, Opening, RoundClosed, Vote
+from aicache.schemas.records import Approval, Endorsement, Envelope, Manifest, Opening, RoundClosed, Vote
 from aicache.streams.committee.core import Incoming
 
 COMMITTEE = "aicache.committee"

@@ -7,7 +7,7 @@ tuned on the future.
 Cost of a question: that of the rankers plus a product of features and weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker, Scores
 BUCKETS = (0, 1, 2, 3, 4, 8, 16, 32)
 """Lower ends of the lengths of context that share weights."""
 START_WEIGHT = 0.1
+PARTS = ("neighbours", "transitions", "factorization")
 ADAGRAD_START = 1e-2
 
 
@@ -118,6 +119,23 @@ class Combination(Ranker):
         step = gradient / np.sqrt(self._squares[bucket])
         self._weights += self.shared_rate * step
         self._weights[bucket] += (self.rate - self.shared_rate) * step
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """See `Ranker.arrays`."""
+        own = {"weights": self._weights.copy(), "squares": self._squares.copy(), "baskets": np.array([self._baskets])}
+        parts = {f"{part}.{name}": array for part in PARTS for name, array in getattr(self, part).arrays().items()}
+        return {**own, **parts}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """See `Ranker.restore`."""
+        self._weights = np.array(arrays["weights"], dtype=np.float32)
+        self._squares = np.array(arrays["squares"], dtype=np.float32)
+        self._baskets = int(arrays["baskets"][0])
+        for part in PARTS:
+            prefix = f"{part}."
+            getattr(self, part).restore(
+                {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            )
 
 
 def _bucket(length: int) -> int:

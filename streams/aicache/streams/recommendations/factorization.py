@@ -7,7 +7,7 @@ that error and makes the cost of an example one product with all items' vectors.
 Memory: 8·dimension bytes an item. Cost of an example or a question: dimension multiplications an item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 
 ADAGRAD_START = 1e-2
 INITIAL_SPREAD = 0.1
+LEARNED = ("input", "output", "bias", "input_sum", "output_sum", "bias_sum")
 
 
 class Factorization(Ranker):
@@ -101,6 +102,15 @@ class Factorization(Ranker):
         self._output[moved] += (self.rate * error / np.sqrt(self._output_sum[moved] + ADAGRAD_START))[:, None] * hidden
         self._input_sum[recent] += np.square(gradient).mean(axis=1)
         self._input[recent] += self.rate * gradient / np.sqrt(self._input_sum[recent] + ADAGRAD_START)[:, None]
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """See `Ranker.arrays`."""
+        return {name: getattr(self, f"_{name}").copy() for name in LEARNED}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """See `Ranker.restore`."""
+        for name in LEARNED:
+            setattr(self, f"_{name}", np.array(arrays[name], dtype=np.float32))
 
 
 def _initial(start: int, end: int, dimension: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ where W is all that the row has ever received, decayed. Memory: 4·(1 + speeds)�
 Cost of an example: O(speeds) a context item. Cost of a question: O(width · speeds) a context item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,13 @@ class Neighbours(Ranker):
         """See `Ranker.scores`."""
         return self.features(context)[len(self.half_lives) - 1]
 
+    def conditional(self, item: int, neighbour: int) -> float:
+        """How often, of 1, `neighbour` came with `item`, by the slowest speed and smoothed towards never."""
+        if item >= len(self._slots) or (slot := self._slots[item].get(neighbour)) is None:
+            return 0.0
+        scale = float(self._scale[-1])
+        return float(self._counts[item, -1, slot] / scale / (self._total[item, -1] / scale + self.smoothing))
+
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """Log mean conditional probabilities, then log base rates, a row a speed: shape (2 · speeds, len(self.vocabulary))."""
         size, speeds = len(self.vocabulary), len(self.half_lives)
@@ -124,3 +131,25 @@ class Neighbours(Ranker):
             mean[:, self._ids[item, :used]] += self._counts[item, :, :used] * (weight[row] / scale)[:, None]
         np.log(mean / np.float32(len(recent)), out=result[:speeds])
         return result
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """See `Ranker.arrays`."""
+        size = len(self._slots)
+        return {
+            "scale": self._scale.copy(),
+            "total": self._total[:size].copy(),
+            "ids": self._ids[:size].copy(),
+            "counts": self._counts[:size].copy(),
+            "used": np.array([len(slots) for slots in self._slots], dtype=np.int32),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """See `Ranker.restore`."""
+        self._scale = np.array(arrays["scale"], dtype=np.float64)
+        self._total = np.array(arrays["total"], dtype=np.float32)
+        self._ids = np.array(arrays["ids"], dtype=np.int32)
+        self._counts = np.array(arrays["counts"], dtype=np.float32)
+        self._slots = [
+            {int(item): slot for slot, item in enumerate(ids[:used])}
+            for ids, used in zip(self._ids, arrays["used"].tolist(), strict=True)
+        ]

@@ -6,7 +6,7 @@ Pure: the order of examples is all that matters, so a replay gives the same numb
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -49,6 +49,14 @@ class Ranker(base.Estimator):
     @abc.abstractmethod
     def scores(self, context: Sequence[int]) -> Scores:
         """A score for every number: shape (len(self.vocabulary),)."""
+
+    @abc.abstractmethod
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All that was learned, the vocabulary apart."""
+
+    @abc.abstractmethod
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become what gave these arrays; parameters and vocabulary must be the same."""
 
     def begin(self) -> None:
         """A new basket or event begins: the moment at which what is old fades by one step."""

@@ -6,7 +6,7 @@ recommended, so that an empty basket falls back on what goes with its language, 
 Invariant: a number is given once, in the order of first sight, and never changes. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +79,13 @@ class Vocabulary:
     def rankable(self) -> NDArray[np.bool_]:
         """Which numbers are items, not attributes of a situation: shape (len(self),)."""
         return self._rankable[: len(self.names)].copy()
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All that is needed to make it again."""
+        return {"names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8)}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become what gave these arrays; must be empty."""
+        for name in arrays["names"].tobytes().decode().split("\n"):
+            if name:
+                self.add(name)

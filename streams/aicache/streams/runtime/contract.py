@@ -1,7 +1,7 @@
 """The contract between a processor's logic and whatever runs it.
 
-A processor is a fold: a pure function from (state, batch) to what follows. One task of a fold is partition p of every topic that it
-reads. A shell brings batches, in the order of offsets a topic, and writes what follows together with those offsets in one
+A processor is a fold: a pure function from (state, batch) to what follows. One task of a fold is partition p of every topic
+that it reads. A shell brings batches, in the order of offsets a topic, and writes what follows together with those offsets in one
 transaction. Invariant: cutting the same log into other batches gives the same state and the same outputs by key. Pure.
 """
 
@@ -72,7 +72,7 @@ class Step:
 
 
 class Fold(Protocol[S]):
-    """A processor's logic. The state is changed in place; a failed call is followed by loading it again, never by another call."""
+    """A processor's logic. The state is changed in place; after a failed call it is loaded again."""
 
     name: str
     version: int

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from aicache.schemas.codec import Codec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aicache.privacy import masking, parameters, shamir
@@ -18,6 +17,7 @@ from aicache.privacy.entropy import ByteSource
 from aicache.privacy.quantize import quantize, sensitivity
 from aicache.privacy.sealing import seal
 from aicache.privacy.statements import NO_EPOCH_KEY, ciphertext_digest, client_id, member_sender_id, record_digest
+from aicache.schemas.codec import Codec
 from aicache.schemas.records import (
     Approval,
     CommitteeMember,
@@ -86,6 +86,10 @@ class Log:
 
     def end(self, topic: str) -> int:
         return len(self.topics.get(topic, []))
+
+    def ciphertext(self, place: Place) -> bytes:
+        updates = self.topics["aicache.updates"]
+        return b"".join(updates[offset].record.data for offset in place.offsets)
 
     def records(self, topic: str, kind: type) -> list:
         return [item.record for item in self.topics.get(topic, []) if isinstance(item.record, kind)]
@@ -188,6 +192,7 @@ class World:
         clients: how many are enrolled.
         limits: of all members.
         folder: where stores are kept; None: in memory.
+        outside: the members are processes elsewhere, which read and write the same log.
     """
 
     members: int = 5
@@ -195,7 +200,9 @@ class World:
     clients: int = 6
     limits: Limits = LIMITS
     folder: Path | None = None
+    outside: bool = False
     seed: str = "world"
+    deployment: str = DEPLOYMENT
     now_ms: int = START_MS
     log: Log = field(default_factory=Log)
     committee: dict[int, Member] = field(default_factory=dict)
@@ -206,8 +213,8 @@ class World:
         self.operator = Ed25519PrivateKey.from_private_bytes(self.entropy(32))
         self.people = [self.person() for _ in range(self.clients)]
         for person in self.people:
-            self.log.append("aicache.enrolments", person.enrolment(self.operator))
-        for number in range(1, self.members + 1):
+            self.log.append("aicache.enrolments", person.enrolment(self.operator, deployment=self.deployment))
+        for number in range(1, 1 if self.outside else self.members + 1):
             self.committee[number] = self.new_member(number)
         self.pump()
 
@@ -221,7 +228,7 @@ class World:
         initialise(
             store,
             number,
-            deployment=DEPLOYMENT,
+            deployment=self.deployment,
             operator_key=self.operator.public_key().public_bytes_raw(),
             limits=self.limits,
             pins=pins or {},
@@ -277,6 +284,9 @@ class World:
     # ------------------------------------------------------------ a round
 
     def roster(self) -> list[RosterEntry]:
+        if self.outside:
+            newest = {r.member: r for r in self.log.records("aicache.committee", CommitteeMember)}
+            return [RosterEntry(n, newest[n].identity_key, newest[n].epoch_key_id) for n in sorted(newest)]
         return [
             RosterEntry(number, member.core.identity, member.core.current_epoch()[1])
             for number, member in sorted(self.committee.items())
@@ -289,7 +299,7 @@ class World:
         length = changes.get("length", 100)
         scale = changes.get("scale", 100.0)
         record = Proposal(
-            deployment=DEPLOYMENT,
+            deployment=self.deployment,
             task="tags",
             task_version=1,
             round_id=round_id,
@@ -341,7 +351,7 @@ class World:
 
     def close(self, proposal: Proposal, rho: bytes) -> None:
         self.log.append(
-            "aicache.rounds", RoundClosed(DEPLOYMENT, proposal.task, proposal.round_id, rho, self.now_ms, "full")
+            "aicache.rounds", RoundClosed(self.deployment, proposal.task, proposal.round_id, rho, self.now_ms, "full")
         )
         self.pump()
 
@@ -392,7 +402,7 @@ class World:
             if len(clients) >= proposal.n_min
         ]
         left_out = [group for group, clients in by_group.items() if len(clients) < proposal.n_min]
-        return Manifest(DEPLOYMENT, proposal.task, round_id, rho, entries, groups, left_out)
+        return Manifest(self.deployment, proposal.task, round_id, rho, entries, groups, left_out)
 
     def publish_manifest(self, manifest: Manifest) -> bytes:
         item = self.log.append("aicache.rounds", manifest)
@@ -419,12 +429,11 @@ class World:
         """What a reducer would publish: the exact sum of a group, noise included."""
         mask = parameters.by_name(proposal.parameters)
         total = np.zeros(masking.block_count(proposal.length, mask) * mask.ring_degree, np.uint64)
-        updates = self.log.topics["aicache.updates"]
         clients = next(entry for entry in manifest.groups if entry.group == group).clients
         places = [entry.place for entry in clients]
         places += [v.place for member in manifest.members for v in member.vectors if v.group == group]
         for place in places:
-            masking.add_packed(total, b"".join(updates[offset].record.data for offset in place.offsets))
+            masking.add_packed(total, self.log.ciphertext(place))
         openings = self.openings(proposal.round_id, group)
         chosen = sorted(openings)[: proposal.threshold] if using is None else using
         residues = {number: np.frombuffer(openings[number].shares, "<u2").astype(np.uint16) for number in chosen}

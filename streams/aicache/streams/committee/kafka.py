@@ -115,12 +115,12 @@ class MemberProcess:
     def step(self, on_ready: Callable[[], None]) -> None:
         """Read, decide, publish once."""
         self._read()
-        self._decide()
+        moved = self._decide()
         if not self._caught_up and self._is_caught_up():
-            self._caught_up = True
+            self._caught_up = moved = True
             on_ready()
-        self._tick()
-        if self._caught_up:
+        moved |= self._tick()
+        if self._caught_up and (moved or self._flying):
             self._send_vectors()
             self._publish()
 
@@ -189,14 +189,17 @@ class MemberProcess:
             item = Incoming(name, partition, offset, timestamp_ms, None, b"", value, error)
         self._ordering.put(item)
 
-    def _decide(self) -> None:
+    def _decide(self) -> bool:
+        moved = False
         for _ in range(QUEUE_MAX):
             batch = self._ordering.take(TAKE_MAX)
             if not batch:
                 break
             self.member.receive(batch, _now_ms(), os.urandom)
+            moved = True
         ends = {name: self._ordering.position(name) for name in ORDER if self._ordering.empty(name)}
         self.member.reached(ends)
+        return moved
 
     def _is_caught_up(self) -> bool:
         return not len(self._ordering) and all(
@@ -260,13 +263,14 @@ class MemberProcess:
             raise LocalError("the broker did not confirm the noise vector", got=len(delivered), needed=len(chunks))
         return Place(delivered[0][0], sorted(offset for _, offset in delivered))
 
-    def _tick(self) -> None:
+    def _tick(self) -> bool:
         now_ms = _now_ms()
         if now_ms < self._next_tick_ms:
-            return
+            return False
         self._next_tick_ms = now_ms + TICK_MS
         self.member.tick(now_ms, os.urandom)
         request = self._folder / ROTATE_REQUEST
         if request.exists():
             self.member.rotate(now_ms, os.urandom)
             request.unlink()
+        return True

@@ -104,6 +104,7 @@ def test_security_settings_reach_the_client_however_they_are_spelt_and_are_never
     config = kafka_settings(loaded.settings).client_config(client_id="me")
     assert config == {
         "bootstrap.servers": "k:1",
+        "log_level": 3,
         "client.id": "me",
         "security.protocol": "SASL_SSL",
         "sasl.username": "me",

@@ -12,6 +12,7 @@ from aicache.privacy.errors import LocalError
 
 PREFIX_PATTERN = re.compile(r"^([A-Za-z0-9_-]+\.)*$")  # what Kafka allows in a topic's name, ended by a dot
 PREFIX_LENGTH_MAX = 100
+LOG_LEVEL = 3  # syslog's: librdkafka's errors are shown, its chatter is not; `security` can say otherwise
 RESERVED = frozenset(
     {"bootstrap.servers", "client.id", "group.id", "transactional.id", "enable.auto.commit", "isolation.level"}
 )
@@ -57,7 +58,11 @@ class KafkaSettings:
 
     def client_config(self, **more: str | float | bool) -> dict[str, str | int | float | bool]:
         """What a confluent-kafka client takes; keywords have underscores for dots (`client_id` is `client.id`)."""
-        config: dict[str, str | int | float | bool] = {"bootstrap.servers": self.bootstrap_servers, **self.security}
+        config: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "log_level": LOG_LEVEL,
+            **self.security,
+        }
         config.update({name.replace("_", "."): value for name, value in more.items()})
         return config
 

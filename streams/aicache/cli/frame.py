@@ -38,6 +38,7 @@ INTERRUPTED = 130
 
 REACH_TIMEOUT_S = 10.0
 DETAIL_CHARACTERS_MAX = 2_000
+WIDTH_IN_PIPES = 200
 
 # Which extra brings a module: what is imported, not what is installed.
 EXTRA_OF = {
@@ -185,7 +186,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(table)
+    # A pipe has no width of its own: without one, a table would be folded to 80 columns.
+    Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPES).print(table)
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool, empty: str) -> None:

@@ -21,6 +21,7 @@ from aicache.producers.connection import KafkaSettings
 
 ENV_PREFIX = "AICACHE_"
 NOT_SETTINGS = frozenset({"AICACHE_CONFIG", "AICACHE_CACHE"})  # variables that say where things are, not how they are
+UNDERSCORED = frozenset({"log_level"})  # the one setting of librdkafka whose name has no dots
 FILE_NAME = "aicache.toml"
 MASK = "••••••"
 HARMLESS_SECURITY = ("security.protocol", "sasl.mechanism", "sasl.mechanisms", "ssl.ca.location", "client.dns.lookup")
@@ -52,7 +53,7 @@ class Kafka(Section):
         """TOML's dotted keys become tables and variables have no dots: `sasl.username` is meant either way."""
         if not isinstance(value, Mapping):
             return value
-        return {key.replace("_", "."): item for key, item in _flatten(value)}
+        return {key if key in UNDERSCORED else key.replace("_", "."): item for key, item in _flatten(value)}
 
 
 class Registry(Section):

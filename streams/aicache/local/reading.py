@@ -1,0 +1,167 @@
+"""Read a topic as a person wants to see it: from the beginning to what is there now, or live. Never commits, joins no group.
+
+A record that cannot be decoded is shown as such, and the ones after it are read. Boundary: confluent-kafka.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas.codec import Codec
+from aicache.schemas.records import Record
+from aicache.schemas.topics import Topic, topic_name
+
+POLL_S = 0.2
+BATCH = 500
+ANSWER_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record where it stands.
+
+    Args:
+        partition: of its topic.
+        offset: in its partition.
+        timestamp_ms: when it was written, Unix milliseconds.
+        key: as it is.
+        record: decoded; None for a deletion, or if it could not be.
+        problem: why it could not be decoded, else empty.
+        size_bytes: of its value.
+        headers: as they are.
+    """
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    record: Record | None
+    problem: str
+    size_bytes: int
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def read_all(kafka: KafkaSettings, topic: Topic, *, last: int = 0) -> list[Seen]:
+    """What stands in a topic now, in the order of time.
+
+    Args:
+        kafka: how to reach it.
+        topic: of the table.
+        last: only the newest so many of each partition; 0: all.
+
+    Raises:
+        LocalError: the topic does not exist.
+    """
+    found: list[Seen] = []
+    with _Reader(kafka, topic) as reader:
+        ends = reader.assign(last=last, live=False)
+        while not all(reader.reached(partition, end) for partition, end in ends.items()):
+            found.extend(reader.poll())
+    found.sort(key=lambda seen: (seen.timestamp_ms, seen.partition, seen.offset))
+    return found
+
+
+def latest(kafka: KafkaSettings, topic: Topic) -> dict[bytes, Seen]:
+    """The newest record of each key of a compacted topic; deleted keys are left out."""
+    newest = {seen.key: seen for seen in read_all(kafka, topic)}
+    return {key: seen for key, seen in newest.items() if seen.record is not None or seen.problem}
+
+
+def follow(kafka: KafkaSettings, topic: Topic, *, last: int, stop: Callable[[], bool]) -> Iterator[Seen]:
+    """The newest `last` records, then what comes, until told to stop.
+
+    Raises:
+        LocalError: the topic does not exist.
+    """
+    with _Reader(kafka, topic) as reader:
+        reader.assign(last=last, live=True)
+        while not stop():
+            yield from reader.poll()
+
+
+class _Reader:
+    def __init__(self, kafka: KafkaSettings, topic: Topic) -> None:
+        self._topic = topic
+        self._name = topic_name(kafka.prefix, topic)
+        self._codec = Codec()
+        self._next: dict[int, int] = {}
+        self._consumer = Consumer(
+            kafka.client_config(
+                client_id="aicache-reader",
+                group_id=f"{kafka.prefix}aicache-reader",  # never used: nothing is committed and no group is joined
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+            )
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def assign(self, *, last: int, live: bool) -> dict[int, int]:
+        """Take every partition; returns the ends that are there now, of those that are not empty."""
+        metadata = self._consumer.list_topics(self._name, timeout=ANSWER_TIMEOUT_S).topics[self._name]
+        if metadata.error is not None:
+            raise LocalError(
+                f"the topic {self._name} does not exist: run `aicache topics create`",
+                got=self._name,
+                needed="the topic",
+            )
+        places, ends = [], {}
+        for partition in sorted(metadata.partitions):
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._name, partition), timeout=ANSWER_TIMEOUT_S
+            )
+            start = OFFSET_BEGINNING if last == 0 and not live else max(low, high - last)
+            places.append(TopicPartition(self._name, partition, start))
+            if high > low:
+                ends[partition] = high
+        self._consumer.assign(places)
+        return ends
+
+    def reached(self, partition: int, end: int) -> bool:
+        """Whether a partition was read to an end; the last thing there may be a transaction's marker, which is no record."""
+        return self._next.get(partition, 0) >= end
+
+    def poll(self) -> Iterator[Seen]:
+        """What has come."""
+        for message in self._consumer.consume(BATCH, POLL_S):
+            error = message.error()
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                self._next[message.partition() or 0] = sys.maxsize
+                continue
+            seen = self._seen(message)
+            self._next[seen.partition] = max(self._next.get(seen.partition, 0), seen.offset + 1)
+            yield seen
+
+    def _seen(self, message: Message) -> Seen:
+        value = message.value()
+        headers: Iterable[tuple[str, bytes | None]] = message.headers() or ()  # type: ignore[assignment]
+        record, problem = None, ""
+        if value is not None:
+            try:
+                record = self._codec.decode(value, *self._topic.records).record
+            except RemoteError as error:
+                problem = f"{error.reason}: {error}"
+        return Seen(
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
+            timestamp_ms=message.timestamp()[1],
+            key=message.key() or b"",
+            record=record,
+            problem=problem,
+            size_bytes=len(value or b""),
+            headers=tuple((str(name), bytes(raw or b"")) for name, raw in headers),
+        )

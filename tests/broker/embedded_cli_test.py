@@ -1,0 +1,214 @@
+"""The command line against a real Kafka."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+
+from aicache.cli import frame
+from aicache.cli.app import run
+from aicache.local.reading import follow, latest, read_all
+from aicache.local.writing import write
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas import topics
+from aicache.schemas.records import DeadLetter, JoinRequest
+
+WAIT_S = 30.0
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def aicache(kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command line under the test's prefix."""
+    monkeypatch.chdir(tmp_path)
+    before = [
+        "--kafka",
+        kafka.bootstrap_servers,
+        "--prefix",
+        kafka.prefix,
+        "--set",
+        f"kafka.deployment={kafka.deployment}",
+    ]
+    return lambda *words: run([*before, *words])
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> object:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_doctor_names_missing_topics_and_the_command_that_makes_them_right(
+    aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aicache("doctor", "--json") == frame.FAILED
+    found = [item for item in printed(capsys) if item["name"] == "topics"]
+    assert f"{kafka.prefix}aicache.tasks" in found[0]["found"]
+    assert found[0]["advice"] == f"run: aicache --prefix {kafka.prefix} topics create"
+    assert aicache("topics", "create", "--json") == frame.OK
+    assert len(printed(capsys)["changed"]) == len(topics.all_topics())
+    assert aicache("doctor") == frame.OK
+    assert aicache("topics", "check") == frame.OK
+    capsys.readouterr()
+    assert aicache("topics", "create", "--json") == frame.OK
+    assert printed(capsys) == {"changed": []}
+    assert aicache("topics", "list", "--json") == frame.OK
+    assert {row["exists"] for row in printed(capsys)} == {"yes"}
+
+
+def test_a_wrong_retention_is_told_and_set_right_and_wrong_partitions_are_told(
+    aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin = AdminClient(kafka.client_config())
+    admin.create_topics([NewTopic(kafka.name("aicache.votes"), 3, 1)])[kafka.name("aicache.votes")].result(WAIT_S)
+    assert aicache("topics", "create") == frame.OK
+    entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, kafka.name("aicache.usage"), incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(WAIT_S)
+    capsys.readouterr()
+    assert aicache("topics", "check", "--json") == frame.FAILED
+    found = {
+        (row["topic"].removeprefix(kafka.prefix), row["what"]): (row["got"], row["needed"]) for row in printed(capsys)
+    }
+    assert found == {
+        ("aicache.votes", "partitions"): ("3", "1"),
+        ("aicache.usage", "retention.ms"): ("60000", str(topics.USAGE.retention_ms)),
+    }
+    assert aicache("doctor") == frame.FAILED
+    assert "partitions is 3, needed 1" in capsys.readouterr().out
+    assert aicache("topics", "create") == frame.OK
+    capsys.readouterr()
+    assert aicache("topics", "check", "--json") == frame.FAILED
+    assert [row["what"] for row in printed(capsys)] == ["partitions"]
+
+
+def join(kafka: KafkaSettings, at_ms: int) -> JoinRequest:
+    return JoinRequest(kafka.deployment, bytes(32), at_ms, bytes(64))
+
+
+def test_tail_shows_records_and_passes_what_cannot_be_decoded(
+    aicache: Command, kafka: KafkaSettings, create_topic: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from confluent_kafka import Producer
+
+    name = create_topic(topics.JOINS.name)
+    write(kafka, topics.JOINS, [(b"one", join(kafka, 1))])
+    producer = Producer(kafka.client_config())
+    producer.produce(name, b"\xc3\x01nonsense", b"\xff")
+    assert producer.flush(WAIT_S) == 0
+    write(kafka, topics.JOINS, [(b"two", join(kafka, 2))])
+    assert aicache("tail", "joins", "--no-follow", "--json") == frame.OK
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["kind"] for line in lines] == ["JoinRequest", "unreadable", "JoinRequest"]
+    assert [line["key"] for line in lines] == ["one", "ff", "two"]
+    assert lines[2]["record"]["requested_ms"] == 2
+    assert aicache("tail", "aicache.joins", "--no-follow", "--last", "1") == frame.OK
+    assert "requested_ms=2" in capsys.readouterr().out
+
+
+def test_reading_ends_behind_a_transactions_marker_and_follows_what_comes(
+    kafka: KafkaSettings, create_topic: Callable[..., str]
+) -> None:
+    from confluent_kafka import Producer
+
+    from aicache.schemas.codec import Codec
+
+    name = create_topic(topics.JOINS.name, partitions=2)
+    assert read_all(kafka, topics.JOINS) == []
+    producer = Producer(kafka.client_config(transactional_id=kafka.name("t")))
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    producer.produce(name, Codec().encode(join(kafka, 1)), b"a", partition=0)
+    producer.commit_transaction(WAIT_S)
+    producer.begin_transaction()
+    producer.produce(name, Codec().encode(join(kafka, 9)), b"a", partition=1)
+    producer.abort_transaction(WAIT_S)
+    assert [seen.record.requested_ms for seen in read_all(kafka, topics.JOINS)] == [1]
+    write(kafka, topics.JOINS, [(b"a", None)])
+    assert latest(kafka, topics.JOINS) == {}
+    live = follow(kafka, topics.JOINS, last=0, stop=lambda: False)
+    threading.Timer(0.3, write, (kafka, topics.JOINS, [(b"b", join(kafka, 3))])).start()
+    assert next(live).record.requested_ms == 3
+    live.close()
+
+
+def test_a_topic_that_is_not_there_says_what_to_run(aicache: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert aicache("tail", "joins", "--no-follow") == frame.USAGE
+    assert "aicache topics create" in capsys.readouterr().err
+    assert aicache("tail", "nonsense") == frame.USAGE
+
+
+def test_a_kafka_that_is_away_is_exit_code_3_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(frame, "REACH_TIMEOUT_S", 1.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert run(["--kafka", address, "topics", "check"]) == frame.UNREACHABLE
+        assert address in capsys.readouterr().err
+        assert run(["--kafka", address, "doctor", "--timeout", "1"]) == frame.UNREACHABLE
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`aicache up` with one committee member, ready."""
+    command = [sys.executable, "-m", "aicache.cli.main", "up", "--only", "member-1", "--json"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AICACHE_")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["name"] == "all":
+                break
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = psutil.Process(process.pid).children(recursive=True)
+    names = " ".join(" ".join(child.cmdline()) for child in found)
+    assert "kafka.Kafka" in names
+    assert "committee run" in names
+    return found
+
+
+def test_up_is_found_by_other_commands_and_ends_clean_on_ctrl_c(
+    up: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("AICACHE_")]:
+        monkeypatch.delenv(name)
+    assert run(["doctor"]) == frame.OK
+    assert run(["committee", "status", "--member", "1", "--json"]) == frame.OK
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["running"] is True
+    children = family(up)
+    os.kill(up.pid, signal.SIGINT)
+    assert up.wait(WAIT_S) == frame.INTERRUPTED
+    assert up.stderr.read() == "interrupted\n"
+    assert psutil.wait_procs(children, timeout=WAIT_S)[1] == []
+    assert run(["doctor"]) == frame.OK
+    assert "none running here" in capsys.readouterr().out
+
+
+def test_nothing_is_left_behind_when_up_is_killed(up: subprocess.Popen[str]) -> None:
+    children = family(up)
+    os.kill(up.pid, signal.SIGKILL)
+    assert psutil.wait_procs(children, timeout=WAIT_S)[1] == []
+
+
+def test_dead_letters_are_records_like_others(kafka: KafkaSettings, create_topic: Callable[..., str]) -> None:
+    create_topic(topics.DEAD_LETTERS.name)
+    letter = DeadLetter(kafka.deployment, "anomalies", "aicache.usage", 1, 2, 3, "malformed", "", 4)
+    write(kafka, topics.DEAD_LETTERS, [(b"x", letter)])
+    assert [seen.record for seen in read_all(kafka, topics.DEAD_LETTERS)] == [letter]

@@ -45,15 +45,19 @@ def _check_vector(vector: FloatVector) -> None:
         raise LocalError("the vector has coordinates that are no numbers", got="NaN or infinity", needed="finite")
 
 
+def _root_of_squares(vector: FloatVector) -> float:
+    # Not vector @ vector: BLAS wakes its threads for that, and summing pairwise gives the same bits on every machine.
+    return math.sqrt(float(np.square(vector).sum()))
+
+
 def _norm(vector: FloatVector) -> float:
     """The L2 norm, also where squares would overflow or vanish; infinity only where the norm itself overflows."""
     largest = float(np.abs(vector).max(initial=0.0))
     if 1e-140 < largest < 1e140:
-        return math.sqrt(float(vector @ vector))
+        return _root_of_squares(vector)
     if largest == 0:
         return 0.0
-    scaled = vector / largest
-    return largest * math.sqrt(float(scaled @ scaled))
+    return largest * _root_of_squares(vector / largest)
 
 
 def clip_l2(vector: FloatVector, clip: float) -> FloatVector:
@@ -76,7 +80,7 @@ def clip_l2(vector: FloatVector, clip: float) -> FloatVector:
         return vector.copy()
     largest = float(np.abs(vector).max())
     unit = vector / largest  # first, so that nothing overflows
-    return unit * (clip / math.sqrt(float(unit @ unit)))
+    return unit * (clip / _root_of_squares(unit))
 
 
 def clip_layers(vector: FloatVector, layers: Sequence[int], clips: Sequence[float]) -> FloatVector:

@@ -176,7 +176,7 @@ def one_opened_round_hides_its_canaries() -> None:
     """One round with masks and all: 4,000 clients, each with a coordinate of its own, each there by a coin flip."""
     canaries, source = 4000, byte_source("one run, masked")
     rho, mask = bytes(32), parameters.N10K
-    scale, delta = 100.0, 1e-9  # the one-run bound pays 2·canaries·delta
+    scale, delta = 100.0, 1e-10  # the one-run bound pays 2·canaries·delta
     sensitivity = quantize.sensitivity(CLIP, scale, canaries)
     stated = accounting.round_guarantee(
         noise="committee",

@@ -122,7 +122,7 @@ def public_elements(rho: bytes, start: int, stop: int, parameters: MaskParameter
         parameters: the set.
 
     Returns:
-        Shape (stop − start, N), uint64; bits above the 48th are zero.
+        Shape (stop − start, N), uint64; the lower 48 bits are the coefficients, what is above has no meaning.
     """
     degree = parameters.ring_degree
     stream = Stream(hashlib.sha256(b"aicache/a" + rho).digest(), start * degree * 6 // 16)

@@ -212,11 +212,11 @@ def one_opened_round_hides_its_canaries() -> None:
 
 
 def the_sum_carries_the_planned_noise() -> None:
-    """Also with a tenth and a third of the honest clients gone that may go, and with the smallest quorum."""
-    sigma, source = 60.0, byte_source("planned noise")
-    length = 200_000
-    for kind, sending in (("clients", 20), ("committee", 2)):
-        share = accounting.share_sigma(kind, sigma, 5, 3, 20)
+    """With as many honest clients as were planned, with more, and with the smallest number of members a quorum guarantees."""
+    sigma, length, planned = 60.0, 200_000, 20
+    source = byte_source("planned noise")
+    for kind, sending, whole in (("clients", 20, 20), ("clients", 28, 20), ("committee", 2, 2)):
+        share = accounting.share_sigma(kind, sigma, 5, 3, planned)
         total = np.zeros(length, dtype=np.int64)
         for _ in range(sending):
             if kind == "clients":
@@ -225,7 +225,7 @@ def the_sum_carries_the_planned_noise() -> None:
                 )
             else:
                 total += contribution.member_message(length, sigma_share=share, entropy=source)
-        spread = float(total.std()) / sigma  # its own error is 0.16%: 1% is six of them
+        spread = float(total.std()) / (sigma * math.sqrt(sending / whole))  # its own error is 0.16%: 1% is six of them
         assert 0.99 <= spread <= 1.01, f"{kind}: {spread:.3f} of the planned noise"
 
 

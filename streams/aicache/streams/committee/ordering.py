@@ -3,7 +3,7 @@
 Topics are read side by side, but a record may refer to another topic: an envelope to a proposal, a closing to the envelopes
 before it, a manifest to the approvals before it. The one referred to was in the log before the one that refers was written, so it
 is enough to hold a head back until its other topic was read to the end that it had when the head was seen (a barrier).
-Heads that wait for each other in a circle are let go in the order of `ORDER`.
+Of heads that wait for each other in a circle the first is let go.
 Pure: no clock, no I/O; the ends of topics are asked of a function.
 """
 
@@ -99,12 +99,28 @@ class Ordering:
         return None
 
     def _take_from_circle(self) -> list[Incoming]:
-        """Let the first head go whose other topic was read to the barrier, but is itself held back."""
+        """Where heads wait for each other in a circle, let the first of them go: that of `rounds`.
+
+        A closing that waits for an envelope whose proposal stands behind the closing was written before that envelope, so what
+        is endorsed before it is already all that counts.
+        """
         for topic in ORDER:
-            queue = self._queues[topic]
-            if queue and topic in self._barriers:
-                other, end = self._barriers[topic]
-                if self._read_to[other] >= end and self._queues[other] and other in self._barriers:
-                    del self._barriers[topic]
-                    return [queue.popleft()]
+            if self._waits_for(topic) is not None and self._in_circle(topic):
+                del self._barriers[topic]
+                return [self._queues[topic].popleft()]
         return []
+
+    def _waits_for(self, topic: str) -> str | None:
+        """The topic that a head waits to be taken of, all of which was read; None where it waits for the broker."""
+        if not self._queues[topic] or topic not in self._barriers:
+            return None
+        other, end = self._barriers[topic]
+        return other if self._read_to[other] >= end else None
+
+    def _in_circle(self, topic: str) -> bool:
+        current = self._waits_for(topic)
+        for _ in ORDER:
+            if current is None or current == topic:
+                break
+            current = self._waits_for(current)
+        return current == topic

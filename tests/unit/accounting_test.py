@@ -128,6 +128,23 @@ def test_a_committee_counts_only_the_members_that_must_be_honest() -> None:
     assert accounting.share_sigma("clients", 100.0, 5, 3, 25) == pytest.approx(20)
 
 
+def test_all_the_noise_together_is_that_of_every_party_that_may_be_there() -> None:
+    assert accounting.total_sigma("committee", 100.0, 5, 3, 0, 1000) == pytest.approx(100 * math.sqrt(5 / 2))
+    assert accounting.total_sigma("clients", 100.0, 5, 3, 25, 100) == pytest.approx(200)
+
+
+def test_a_round_is_refused_that_may_have_fewer_clients_than_are_assumed_honest() -> None:
+    arguments = {"n_min": 50, "n_max": 1000, "delta": 1e-6}
+    accounting.check_round(noise="clients", honest=50, **arguments)  # type: ignore[arg-type]
+    accounting.check_round(noise="committee", honest=0, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="h = 51"):
+        accounting.check_round(noise="clients", honest=51, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="1/n"):
+        accounting.check_round(noise="committee", honest=0, n_min=50, n_max=1000, delta=1e-3)
+    with pytest.raises(LocalError):
+        accounting.check_round(noise="committee", honest=0, n_min=5, n_max=4, delta=1e-6)
+
+
 def guarantee(**changes: object) -> accounting.RoundGuarantee:
     arguments: dict[str, object] = {
         "noise": "committee",

@@ -162,6 +162,38 @@ def test_a_coin_too_close_to_call_in_doubles_is_decided_by_integers() -> None:
     assert high - low <= Fraction(1, 1 << 200)
 
 
+@pytest.mark.parametrize(("law", "scale"), [("gaussian", 1500.0), ("gaussian", 2.0**21 + 77), ("laplace", 1000.0)])
+def test_every_proposal_of_a_wide_law_is_accepted_exactly_when_its_coin_says_so(law: str, scale: float) -> None:
+    """Draws one pass, reads the words that it used, and decides each proposal again with 60-digit decimals."""
+    used: list[NDArray[np.uint64]] = []
+
+    class RecordedWords(noise.WordStream):
+        def take(self, count: int) -> NDArray[np.uint64]:
+            used.append(super().take(count))
+            return used[-1]
+
+    table_max = noise.GAUSSIAN_TABLE_MAX if law == "gaussian" else noise.LAPLACE_TABLE_MAX
+    shift = math.ceil(math.log2(scale / table_max))
+    table = noise.alias_table(law, scale / 2**shift, half=True)
+    drawn = noise._wide_pass(law, scale, shift, table, RecordedWords(byte_source(f"wide {law} {scale}")), 4000)
+    first, fine_words, coins = used
+    again = np.empty(4000, dtype=np.int64)
+    table.draw(ScriptedWords(first.tolist()), again)
+    expected = []
+    for coarse, word, coin in zip(again.tolist(), fine_words.tolist(), coins.tolist(), strict=True):
+        fine, negative = word >> (64 - shift), word & 1
+        magnitude = (coarse << shift) + fine
+        with localcontext() as context:
+            context.prec = 60
+            s, x, low = Decimal(scale), Decimal(magnitude), Decimal(coarse << shift)
+            log_ratio = (low * low - x * x) / (2 * s * s) if law == "gaussian" else (low - x) / s
+            accepted = Decimal(coin) / 2**64 < log_ratio.exp()
+        if accepted and not (negative and magnitude == 0):
+            expected.append(-magnitude if negative else magnitude)
+    assert drawn.tolist() == expected
+    assert len(expected) > 3900
+
+
 @given(st.fractions(0, 40), st.integers(10, 300))
 @settings(max_examples=60)
 def test_bounds_on_the_exponential_hold(gamma: Fraction, bits: int) -> None:

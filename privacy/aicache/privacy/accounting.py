@@ -182,6 +182,43 @@ def share_sigma(noise: str, sigma: float, members: int, threshold: int, honest: 
     return share
 
 
+def total_sigma(noise: str, sigma: float, members: int, threshold: int, honest: int, senders: int) -> float:
+    """σ of all the noise in a sum to which every party adds its share: what the room for the sum is planned by.
+
+    Args:
+        noise: who adds it.
+        sigma: σ planned for the sum.
+        members: m, of the committee.
+        threshold: t, how many members open a sum.
+        honest: h; only for `clients`.
+        senders: the most clients that the sum may have.
+    """
+    parties = members if noise == COMMITTEE else senders
+    return share_sigma(noise, sigma, members, threshold, honest) * math.sqrt(parties)
+
+
+def check_round(*, noise: str, honest: int, n_min: int, n_max: int, delta: float) -> None:
+    """Refuse a round whose guarantee could not hold for the smallest or the largest number of clients it admits.
+
+    Noise by the clients counts on h honest ones among those that are in the sum, so a sum of fewer than h has less noise than
+    is stated; and a delta of 1/n allows one of n clients to be published outright.
+
+    Args:
+        noise: who adds it.
+        honest: h, the honest clients assumed; only for `clients`.
+        n_min: the fewest clients of a sum (of each group, where there are groups).
+        n_max: the most clients of the round.
+        delta: of the guarantee.
+
+    Raises:
+        LocalError: n_min is below h, or delta is not below 1/n_max, or a number is out of range.
+    """
+    _require("a round has at least one client, and n_max is at least n_min", (n_min, n_max), 1 <= n_min <= n_max)
+    check_delta(delta, n_max)
+    if noise == CLIENTS:
+        _require(f"noise by the clients needs n_min of at least h = {honest}", n_min, n_min >= honest)
+
+
 def round_guarantee(
     *,
     noise: str,

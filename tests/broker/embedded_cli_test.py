@@ -8,19 +8,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aicache.cli import frame
 from aicache.cli.app import run
+from aicache.local import operator
 from aicache.local.reading import follow, latest, read_all
 from aicache.local.writing import write
+from aicache.privacy.statements import client_id
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
-from aicache.schemas.records import DeadLetter, JoinRequest
+from aicache.schemas.records import DeadLetter, Incident, JoinRequest
+from aicache.schemas.signing import signed, verify_record
 
 WAIT_S = 30.0
 Command = Callable[..., int]
@@ -133,7 +138,7 @@ def test_reading_ends_behind_a_transactions_marker_and_follows_what_comes(
     assert [seen.record.requested_ms for seen in read_all(kafka, topics.JOINS)] == [1]
     write(kafka, topics.JOINS, [(b"a", None)])
     assert latest(kafka, topics.JOINS) == {}
-    live = follow(kafka, topics.JOINS, last=0, stop=lambda: False)
+    live = follow(kafka, topics.JOINS, last=0)
     threading.Timer(0.3, write, (kafka, topics.JOINS, [(b"b", join(kafka, 3))])).start()
     assert next(live).record.requested_ms == 3
     live.close()
@@ -207,8 +212,60 @@ def test_nothing_is_left_behind_when_up_is_killed(up: subprocess.Popen[str]) -> 
     assert psutil.wait_procs(children, timeout=WAIT_S)[1] == []
 
 
-def test_dead_letters_are_records_like_others(kafka: KafkaSettings, create_topic: Callable[..., str]) -> None:
-    create_topic(topics.DEAD_LETTERS.name)
-    letter = DeadLetter(kafka.deployment, "anomalies", "aicache.usage", 1, 2, 3, "malformed", "", 4)
-    write(kafka, topics.DEAD_LETTERS, [(b"x", letter)])
-    assert [seen.record for seen in read_all(kafka, topics.DEAD_LETTERS)] == [letter]
+def test_the_operator_sees_who_waits_admits_and_revokes(
+    aicache: Command, kafka: KafkaSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aicache("topics", "create") == frame.OK
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    client = client_id(public)
+    write(kafka, topics.JOINS, [(client, signed(JoinRequest(kafka.deployment, public, 1, bytes(64)), key))])
+    capsys.readouterr()
+    assert aicache("enrol", "--json") == frame.OK
+    assert [row["client"] for row in printed(capsys)] == [client.hex()]
+    assert aicache("enrol", client.hex()[:8]) == frame.USAGE
+    assert "operator.key" in capsys.readouterr().err
+    operators = operator.create(tmp_path / ".aicache" / "operator.key").public_key().public_bytes_raw()
+    assert aicache("enrol", client.hex()[:8], "--json") == frame.OK
+    assert printed(capsys) == {"admitted": [client.hex()]}
+    [admitted] = latest(kafka, topics.ENROLMENTS).values()
+    verify_record(admitted.record, operators)
+    assert aicache("enrol") == frame.OK
+    assert capsys.readouterr().out == "Nobody waits; 1 are enrolled.\n"
+    assert aicache("enrol", "--revoke", client.hex()[:8], "--reason", "spam") == frame.OK
+    [revoked] = latest(kafka, topics.ENROLMENTS).values()
+    verify_record(revoked.record, operators)
+    assert (revoked.record.revoked, revoked.record.reason) == (True, "spam")
+    assert aicache("enrol", "--all", "--revoke") == frame.USAGE
+
+
+def test_incidents_and_dead_letters_are_listed_and_shown(
+    aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aicache("topics", "create") == frame.OK
+    opened = Incident(
+        kafka.deployment, "4be1aa", "opened", "failure-rate", "op:build", "pypi:x@2.4", ["pypi:x@2.4"], 100, 100,
+        0.08, 0.02, "share", 0.7, 0.9, "fails four times as often", 500, None,
+    )  # fmt: skip
+    resolved = replace(opened, incident="77aa00", status="resolved")
+    write(kafka, topics.ANOMALIES, [(b"4be1aa", opened), (b"77aa00", opened), (b"77aa00", resolved)])
+    letter = DeadLetter(kafka.deployment, "anomalies", "aicache.usage", 1, 2, 3_000, "malformed", "left over", 4)
+    write(kafka, topics.DEAD_LETTERS, [(b"x", letter), (b"y", replace(letter, reason="too-large"))])
+    capsys.readouterr()
+    assert aicache("incidents", "list", "--json") == frame.OK
+    assert [item["incident"] for item in printed(capsys)] == ["4be1aa"]
+    assert aicache("incidents", "list", "--all") == frame.OK
+    assert "resolved" in capsys.readouterr().out
+    assert aicache("incidents", "show", "4be") == frame.OK
+    assert "fails four times as often" in capsys.readouterr().out
+    assert aicache("incidents", "show", "ffff") == frame.USAGE
+    assert aicache("dead-letters", "list", "--reason", "malformed", "--json") == frame.OK
+    rows = [row for line in capsys.readouterr().out.splitlines() for row in json.loads(line)]
+    assert [(row["place"], row["reason"]) for row in rows] == [("1@2", "malformed")]
+    assert aicache("dead-letters", "list", "--summary", "--json") == frame.OK
+    assert sorted(row["reason"] for row in printed(capsys)) == ["malformed", "too-large"]
+    assert aicache("dead-letters", "show", str(rows[0]["number"])) == frame.OK
+    assert "left over" in capsys.readouterr().out
+    assert aicache("dead-letters", "show", "99") == frame.USAGE
+    assert aicache("round", "list") == frame.OK
+    assert capsys.readouterr().out == "No round yet.\n"

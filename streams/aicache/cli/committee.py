@@ -1,11 +1,13 @@
 """`aicache committee …`: the helpers that hold mask-key shares."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
+from aicache.privacy.errors import LocalError
 
 Number = Annotated[int, typer.Option("--member", "-m", help="The member's number, from 1.", min=1)]
 Folder = Annotated[Path | None, typer.Option(help="The member's own folder instead of committee.folder/member-N.")]
@@ -41,18 +43,16 @@ def init(
 
     Example: `aicache committee init --member 1`
     """
-    import json
-
     from aicache.local import operator
     from aicache.streams.committee import commands
 
     settings = settings_of(context)
     public = (
-        bytes.fromhex(operator_key)
+        _key(operator_key, "--operator-key")
         if operator_key
         else operator.load(settings.operator.key).public_key().public_bytes_raw()
     )
-    known = {int(number): bytes.fromhex(key) for number, key in json.loads(pins.read_text()).items()} if pins else None
+    known = _identities(pins) if pins else None
     who = commands.init(
         folder_of(context, member, folder),
         member,
@@ -142,17 +142,31 @@ def import_ledgers(
 
     Example: `aicache committee import-ledgers --member 6 --roster roster.json ledger-1.json ledger-2.json`
     """
-    import json
-
     from aicache.streams.committee import commands
 
     taken = commands.import_ledgers(
         folder_of(context, member, folder),
         [file.read_text() for file in files],
-        roster={int(number): bytes.fromhex(key) for number, key in json.loads(roster.read_text()).items()},
+        roster=_identities(roster),
         threshold=threshold or settings_of(context).committee.threshold,
     )
     _print({"entries": taken}, as_json)
+
+
+def _key(text: str, where: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise LocalError(f"{where} holds no key", got="not hexadecimal", needed="64 hexadecimal digits") from None
+
+
+def _identities(file: Path) -> dict[int, bytes]:
+    """Members' identity keys by number, from a JSON file."""
+    try:
+        found = json.loads(file.read_text())
+        return {int(number): _key(str(key), str(file)) for number, key in found.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise LocalError(f"{file} is no list of identities: {error}", got=str(error), needed='{"1": "…"}') from None
 
 
 def _print(found: dict[str, object], as_json: bool) -> None:

@@ -39,7 +39,7 @@ def tail(
     table = topic_of(topic)
     kafka = kafka_of(context)
     if follow:
-        for seen in reading.follow(kafka, table, last=last, stop=lambda: False):
+        for seen in reading.follow(kafka, table, last=last):
             show(seen, as_json)
     else:
         for seen in reading.read_all(kafka, table, last=last):

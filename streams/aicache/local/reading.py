@@ -4,7 +4,7 @@ A record that cannot be decoded is shown as such, and the ones after it are read
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,6 +26,7 @@ class Seen:
     """A record where it stands.
 
     Args:
+        topic: its name in the table, without a prefix.
         partition: of its topic.
         offset: in its partition.
         timestamp_ms: when it was written, Unix milliseconds.
@@ -36,6 +37,7 @@ class Seen:
         headers: as they are.
     """
 
+    topic: str
     partition: int
     offset: int
     timestamp_ms: int
@@ -46,23 +48,23 @@ class Seen:
     headers: tuple[tuple[str, bytes], ...]
 
 
-def read_all(kafka: KafkaSettings, topic: Topic, *, last: int = 0) -> list[Seen]:
-    """What stands in a topic now, in the order of time.
+def read_all(kafka: KafkaSettings, *topics: Topic, last: int = 0) -> list[Seen]:
+    """What stands in some topics now, in the order of time.
 
     Args:
         kafka: how to reach it.
-        topic: of the table.
+        topics: of the table.
         last: only the newest so many of each partition; 0: all.
 
     Raises:
-        LocalError: the topic does not exist.
+        LocalError: a topic does not exist.
     """
     found: list[Seen] = []
-    with _Reader(kafka, topic) as reader:
+    with _Reader(kafka, topics) as reader:
         ends = reader.assign(last=last, live=False)
-        while not all(reader.reached(partition, end) for partition, end in ends.items()):
+        while not all(reader.reached(place, end) for place, end in ends.items()):
             found.extend(reader.poll())
-    found.sort(key=lambda seen: (seen.timestamp_ms, seen.partition, seen.offset))
+    found.sort(key=lambda seen: (seen.timestamp_ms, seen.topic, seen.partition, seen.offset))
     return found
 
 
@@ -72,24 +74,23 @@ def latest(kafka: KafkaSettings, topic: Topic) -> dict[bytes, Seen]:
     return {key: seen for key, seen in newest.items() if seen.record is not None or seen.problem}
 
 
-def follow(kafka: KafkaSettings, topic: Topic, *, last: int, stop: Callable[[], bool]) -> Iterator[Seen]:
-    """The newest `last` records, then what comes, until told to stop.
+def follow(kafka: KafkaSettings, *topics: Topic, last: int | None) -> Iterator[Seen]:
+    """The newest `last` records of each partition (None: all), then what comes, for ever.
 
     Raises:
-        LocalError: the topic does not exist.
+        LocalError: a topic does not exist.
     """
-    with _Reader(kafka, topic) as reader:
-        reader.assign(last=last, live=True)
-        while not stop():
+    with _Reader(kafka, topics) as reader:
+        reader.assign(last=0 if last is None else last, live=last is not None)
+        while True:
             yield from reader.poll()
 
 
 class _Reader:
-    def __init__(self, kafka: KafkaSettings, topic: Topic) -> None:
-        self._topic = topic
-        self._name = topic_name(kafka.prefix, topic)
+    def __init__(self, kafka: KafkaSettings, topics: Sequence[Topic]) -> None:
+        self._topics = {topic_name(kafka.prefix, topic): topic for topic in topics}
         self._codec = Codec()
-        self._next: dict[int, int] = {}
+        self._next: dict[tuple[str, int], int] = {}
         self._consumer = Consumer(
             kafka.client_config(
                 client_id="aicache-reader",
@@ -108,30 +109,28 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
 
-    def assign(self, *, last: int, live: bool) -> dict[int, int]:
+    def assign(self, *, last: int, live: bool) -> dict[tuple[str, int], int]:
         """Take every partition; returns the ends that are there now, of those that are not empty."""
-        metadata = self._consumer.list_topics(self._name, timeout=ANSWER_TIMEOUT_S).topics[self._name]
-        if metadata.error is not None:
-            raise LocalError(
-                f"the topic {self._name} does not exist: run `aicache topics create`",
-                got=self._name,
-                needed="the topic",
-            )
         places, ends = [], {}
-        for partition in sorted(metadata.partitions):
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(self._name, partition), timeout=ANSWER_TIMEOUT_S
-            )
-            start = OFFSET_BEGINNING if last == 0 and not live else max(low, high - last)
-            places.append(TopicPartition(self._name, partition, start))
-            if high > low:
-                ends[partition] = high
+        for name in self._topics:
+            metadata = self._consumer.list_topics(name, timeout=ANSWER_TIMEOUT_S).topics[name]
+            if metadata.error is not None:
+                raise LocalError(
+                    f"the topic {name} does not exist: run `aicache topics create`", got=name, needed="the topic"
+                )
+            for partition in sorted(metadata.partitions):
+                place = TopicPartition(name, partition)
+                low, high = self._consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S)
+                place.offset = OFFSET_BEGINNING if last == 0 and not live else max(low, high - last)
+                places.append(place)
+                if high > low:
+                    ends[name, partition] = high
         self._consumer.assign(places)
         return ends
 
-    def reached(self, partition: int, end: int) -> bool:
-        """Whether a partition was read to an end; the last thing there may be a transaction's marker, which is no record."""
-        return self._next.get(partition, 0) >= end
+    def reached(self, place: tuple[str, int], end: int) -> bool:
+        """Whether a partition was read to an end; the last thing there may be a transaction's marker, no record."""
+        return self._next.get(place, 0) >= end
 
     def poll(self) -> Iterator[Seen]:
         """What has come."""
@@ -140,22 +139,25 @@ class _Reader:
             if error is not None:
                 if error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
-                self._next[message.partition() or 0] = sys.maxsize
+                self._next[message.topic() or "", message.partition() or 0] = sys.maxsize
                 continue
             seen = self._seen(message)
-            self._next[seen.partition] = max(self._next.get(seen.partition, 0), seen.offset + 1)
+            place = message.topic() or "", seen.partition
+            self._next[place] = max(self._next.get(place, 0), seen.offset + 1)
             yield seen
 
     def _seen(self, message: Message) -> Seen:
+        topic = self._topics[message.topic() or ""]
         value = message.value()
         headers: Iterable[tuple[str, bytes | None]] = message.headers() or ()  # type: ignore[assignment]
         record, problem = None, ""
         if value is not None:
             try:
-                record = self._codec.decode(value, *self._topic.records).record
+                record = self._codec.decode(value, *topic.records).record
             except RemoteError as error:
                 problem = f"{error.reason}: {error}"
         return Seen(
+            topic=topic.name,
             partition=message.partition() or 0,
             offset=message.offset() or 0,
             timestamp_ms=message.timestamp()[1],

@@ -1,0 +1,91 @@
+"""`aicache round …`: the rounds of the tasks, from opening to result."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aicache.cli.frame import Json, kafka_of, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from aicache.local.rounds import RoundRow
+    from aicache.producers.connection import KafkaSettings
+
+COLUMNS = ("round", "task", "no", "state", "opened", "clients", "epsilon", "why")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="See the rounds of the tasks.")
+    group.command("list")(list_rounds)
+    group.command("watch")(watch)
+    app.add_typer(group, name="round")
+
+
+Task = Annotated[str, typer.Option("--task", "-t", help="Only rounds of this task.")]
+
+
+def list_rounds(
+    context: typer.Context,
+    task: Task = "",
+    last: Annotated[
+        int, typer.Option("--last", "-n", help="Only the newest so many; 0: all that the log still has.")
+    ] = 20,
+    as_json: Json = False,
+) -> None:
+    """List rounds with state, clients and privacy spent.
+
+    Example: `aicache round list --task tags`
+    """
+    found = [row for row in _rows(kafka_of(context)) if not task or row.task == task][-last or None :]
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(COLUMNS, [_cells(row) for row in found])
+    else:
+        say("No round yet.")
+
+
+def watch(
+    context: typer.Context,
+    task: Task = "",
+    count: Annotated[int, typer.Option(help="Stop after so many rounds are over; 0: never.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print each change of a round as it happens, until Ctrl-C.
+
+    Example: `aicache round watch --task tags`
+    """
+    from aicache.local.reading import follow
+    from aicache.local.rounds import RoundLog
+    from aicache.schemas import topics
+
+    log, shown, over = RoundLog(), dict[str, str](), 0
+    for seen in follow(kafka_of(context), topics.ROUNDS, topics.AGGREGATES, last=None):
+        row = log.take(seen.record) if seen.record is not None else None
+        if row is None or (task and row.task != task) or shown.get(row.round_id) == row.state:
+            continue
+        shown[row.round_id] = row.state
+        if as_json:
+            print_json(row)
+        else:
+            say("  ".join(str(cell) for cell in _cells(row) if cell != ""))
+        over += row.state in ("done", "aborted")
+        if count and over >= count:
+            return
+
+
+def _rows(kafka: "KafkaSettings") -> "list[RoundRow]":
+    from aicache.local.reading import read_all
+    from aicache.local.rounds import rows
+    from aicache.schemas import topics
+
+    found = read_all(kafka, topics.ROUNDS, topics.AGGREGATES)
+    return rows(seen.record for seen in found if seen.record is not None)
+
+
+def _cells(row: "RoundRow") -> tuple[object, ...]:
+    when = datetime.fromtimestamp(row.opened_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    crowd = f"{row.n} of {row.n_min}…{row.n_max}" if row.n else f"{row.n_min}…{row.n_max} wanted"
+    epsilon = f"{row.epsilon:.3g}" if row.epsilon else ""
+    return row.round_id, row.task, row.number, row.state, when, crowd, epsilon, row.reason

@@ -104,10 +104,16 @@ def plot(figures: dict[str, float | bool], path: Path) -> None:
         (axes[0], "n", CLIENTS, "clients (d = 2,048)"),
         (axes[1], "d", LENGTHS, "coordinates"),
     ):
-        for step in STEPS:
+        for number, step in enumerate(STEPS):
             values = [figures.get(f"growth_{step}_ms_{letter}{point}") for point in points]
             if None not in values:
-                axis.loglog(points, values, marker="o", label={"open": "open (once)"}.get(step, f"{step} (each)"))
+                axis.loglog(
+                    points,
+                    values,
+                    color=f"C{number}",
+                    marker="o",
+                    label={"open": "open (once)"}.get(step, f"{step} (each)"),
+                )
         axis.set_xlabel(label)
         axis.grid(alpha=0.3, which="both")
         axis.legend()

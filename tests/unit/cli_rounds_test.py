@@ -6,11 +6,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aicache.local import admission, operator
+from aicache.local.report import markdown, report
 from aicache.local.rounds import RoundLog, rows
 from aicache.privacy.errors import LocalError
 from aicache.privacy.statements import client_id
+from aicache.schemas import topics
 from aicache.schemas.records import (
     Aggregate,
+    Budget,
     Guarantee,
     JoinRequest,
     Manifest,
@@ -20,6 +23,7 @@ from aicache.schemas.records import (
     Proposal,
     RoundAborted,
     RoundClosed,
+    Task,
 )
 from aicache.schemas.signing import signed, verify_record
 
@@ -147,3 +151,27 @@ def test_the_operators_key_is_made_once_and_read_only_by_its_owner(tmp_path) -> 
             operator.load(path)
     with pytest.raises(LocalError, match="does not exist"):
         operator.load(tmp_path / "nowhere")
+
+
+def task(name: str) -> Task:
+    return Task(
+        deployment="d", task=name, version=1, state="active", kind="histogram", description="which tags are asked about",
+        purpose="tags", length=3, labels=[], clip=1.0, clipping="flat", layers=[], scale=1.0, noise="committee",
+        noise_multiplier=1.0, honest=0, delta=1e-5, n_min=2, n_max=9, deadline_ms=1, grace_ms=1, interval_ms=1, rounds=1,
+        groups=1, robust="none", members=5, threshold=3, parameters="n10k", sketch_depth=0, sketch_width=0, model=None,
+        evaluates="",
+    )  # fmt: skip
+
+
+def test_the_compliance_file_says_what_is_learned_under_which_guarantee_and_how_long_it_is_kept() -> None:
+    budgets = [Budget("d", bytes([n]) * 32, "tags", 0, 1, "a", [], 0.5 * n, 1e-5) for n in (1, 2)]
+    found = report("d", [task("tags"), task("quiet")], [aggregate("a")], budgets, topics.TOPICS, 0)
+    assert [(item.task, item.rounds, item.smallest_n, item.epsilon_round) for item in found.tasks] == [
+        ("quiet", 0, 0, 0.0),
+        ("tags", 1, 3, 0.5),
+    ]
+    assert [(item.purpose, item.clients, item.epsilon_most) for item in found.purposes] == [("tags", 2, 1.0)]
+    text = markdown(found)
+    assert "| tags | tags | which tags are asked about |" in text
+    assert "| aicache.usage | 7 days | workers |" in text
+    assert "0101" not in text, "nobody is named"

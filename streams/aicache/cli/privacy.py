@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aicache.cli.frame import Json, print_json, print_table, say, settings_of
+from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = typer.Typer(no_args_is_help=True, help="What a guarantee costs, what was spent, what would leave.")
     group.command("plan")(plan)
+    group.command("report")(report)
     app.add_typer(group, name="privacy")
 
 
@@ -82,3 +83,30 @@ def plan(
         f"\nFor all {rounds} rounds together, delta {delta:g}, add-or-remove of one client. "
         "Errors are standard errors of each number."
     )
+
+
+def report(context: typer.Context, as_json: Json = False) -> None:
+    """Print the operator's compliance file, from the log: tasks, purposes, guarantees, how long what is kept.
+
+    Example: `aicache privacy report > privacy.md`
+    """
+    import time
+
+    from aicache.local import report as making
+    from aicache.local.reading import latest, read_all
+    from aicache.schemas import topics
+    from aicache.schemas.records import Aggregate, Budget, Task
+
+    kafka = kafka_of(context)
+    found = making.report(
+        kafka.deployment,
+        [seen.record for seen in latest(kafka, topics.TASKS).values() if isinstance(seen.record, Task)],
+        [seen.record for seen in read_all(kafka, topics.AGGREGATES) if isinstance(seen.record, Aggregate)],
+        [seen.record for seen in latest(kafka, topics.BUDGETS).values() if isinstance(seen.record, Budget)],
+        topics.TOPICS,
+        time.time_ns() // 1_000_000,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        say(making.markdown(found).rstrip())

@@ -135,7 +135,7 @@ def quantize(vector: FloatVector, *, clip: float, scale: float, entropy: ByteSou
     """Clip to `clip`, multiply by `scale`, and round at random to integers within `sensitivity(clip, scale, d)`.
 
     A coordinate x becomes ⌊x⌋ + 1 if a uniform 32-bit word is below (x − ⌊x⌋)·2³², else ⌊x⌋: unbiased to 2⁻³² before the
-    condition; the condition moves the mean by no more than what is improbable anyway (the paper's Proposition 23).
+    condition. Leaving out the draws that are too long shifts the mean a little towards zero; the paper bounds by how much.
 
     Args:
         vector: shape (d,), float64, finite.

@@ -5,7 +5,7 @@ of X^N + 1 (the other half are conjugates), so products are taken pointwise (Cra
 An operand of 48 bits is split into centred pieces, each product is rounded to the nearest integer, and the pieces are put
 together modulo 2^48 in integers.
 
-The bound. Percival (Math. Comp. 72, 2003; Brent and Zimmermann, Modern Computer Arithmetic, Theorem 3.6): a cyclic product of
+The bound. Percival (Math. Comp. 72, 2003; Brent and Zimmermann, Modern Computer Arithmetic, section 3.3): a cyclic product of
 length 2^m by floating-point DFT is off by at most ‖x‖₂‖y‖₂((1+ε)^{3m}(1+ε√5)^{3m+1}(1+μ)^{3m} − 1) in every coefficient, with
 ε = 2⁻⁵³ and roots of unity off by at most μ. Here m = 10, folding keeps the norms (‖x_k + i·x_{k+N/2}‖₂ = ‖x‖₂), and the two
 twists and the untwisting are three more complex products, each a factor (1 + ε√5)(1 + μ). With μ ≤ 4ε (pocketfft's are better:

@@ -153,8 +153,10 @@ def markdown(found: Report) -> str:
         "",
     ]
     lines += [
-        "| task | purpose | what for | kind | state | results | smallest crowd (asked) "
-        "| mechanism | epsilon a round, at most | delta | unit |",
+        (
+            "| task | purpose | what for | kind | state | results | smallest crowd (asked) "
+            "| mechanism | epsilon a round, at most | delta | unit |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

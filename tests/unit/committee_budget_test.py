@@ -261,7 +261,7 @@ def test_a_proposal_under_the_old_key_is_not_approved() -> None:
 
 def test_a_key_whose_time_ends_before_the_round_does_is_not_relied_on() -> None:
     world = World(clients=3)
-    world.now_ms += LIMITS.epoch_ms + LIMITS.round_ms - 10_000
+    world.now_ms += LIMITS.epoch_ms + LIMITS.lasting_ms - 10_000
     world.propose("r1")
     assert world.approvals("r1") == set()
     assert world.refusals(1) == {"epoch-key-expired": 1}

@@ -24,6 +24,7 @@ from aicache.schemas.records import (
 from aicache.schemas.signing import signed
 from aicache.streams.committee.core import ABORT
 from aicache.streams.committee.limits import Limits, PurposeBudget
+from aicache.streams.committee.member import ABORTED_KEPT_MS
 from support.rounds import DEPLOYMENT, LIMITS, START_MS, World, entropy_of
 
 ENDS_MS = START_MS + 60_000 + 1_000 + LIMITS.manifest_wait_ms
@@ -94,6 +95,7 @@ def test_any_size_of_committee_up_to_nine_opens() -> None:
         ({"groups": 65}, "too-many-groups"),
         ({"length": 5_000_000}, "vector-too-long"),
         ({"noise": "none"}, "no-guarantee"),
+        ({"noise": "clients", "honest": 4}, "too-many-honest"),
         ({"sigma": 0.0}, "no-guarantee"),
         ({"sigma": 5.0}, "epsilon-too-large"),
         ({"sigma": float("nan")}, "no-guarantee"),
@@ -579,6 +581,42 @@ def test_a_member_that_is_not_in_s_charges_what_the_others_open() -> None:
     assert 5 not in world.votes()
     assert spent(world, 5) == 6
     assert reserved(world, 5) == 0
+
+
+def test_votes_that_come_when_a_round_was_given_up_are_charged_but_no_longer_opened() -> None:
+    world = World()
+    proposal, rho, _ = played(world)
+    world.silent = {5}
+    manifest = world.manifest(proposal, rho, [1, 2, 3, 4, 5])
+    world.publish_manifest(manifest)
+    late = world.committee[5]
+    late.tick(ENDS_MS + 1, world.entropy)
+    late.tick(ENDS_MS + ABORTED_KEPT_MS + 1, world.entropy)
+    assert late.core.live_rounds() == []
+    assert spent(world, 5) == 0
+    world.silent = set()
+    world.pump()
+    assert world.votes()[5] == ABORT
+    assert spent(world, 5) == 6
+    assert 5 not in world.openings()
+    assert spent_rounds(world, 5) == 1
+
+
+def spent_rounds(world: World, number: int) -> int:
+    return world.committee[number].store.one("SELECT max(rounds) FROM spent")[0]
+
+
+def test_rounds_that_nobody_finished_do_not_block_the_next_ones() -> None:
+    world = World(clients=1, limits=replace(LIMITS, rounds_open=3))
+    world.silent = {4, 5}
+    for number in range(6):
+        world.propose(f"r{number}")
+        world.tick(world.now_ms + 100_000)
+    assert world.approvals("r5") == {1, 2, 3}
+    for name in ("a", "b", "c", "d"):
+        world.propose(name)
+    assert world.approvals("d") == set()
+    assert world.refusals(1) == {"too-many-rounds": 1}
 
 
 def test_a_member_that_came_too_late_to_approve_charges_too() -> None:

@@ -86,6 +86,9 @@ def init(
             )
             limits.write(folder)
             return _who(core)
+        except BaseException:
+            (folder / FILE).unlink()
+            raise
         finally:
             store.close()
     finally:

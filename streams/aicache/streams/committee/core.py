@@ -105,7 +105,6 @@ class Core:
         self.identity = self._identity_key.public_key().public_bytes_raw()
         self._proposals: dict[bytes, Proposal] = {}
         self._epoch_keys: dict[int, tuple[EpochKey, bytes]] = {}
-        self._senders: dict[bytes, CommitteeMember] = {}
 
     @property
     def identity_key(self) -> Ed25519PrivateKey:

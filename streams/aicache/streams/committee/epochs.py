@@ -29,7 +29,7 @@ def new_epoch(core: Core, now_ms: int, entropy: ByteSource, step: int = 1) -> in
     row = store.one("SELECT max(epoch) FROM epochs")
     epoch = 1 if row[0] is None else int(row[0]) + step
     key = EpochKey.generate()
-    until_ms = now_ms + core.limits.epoch_ms + core.limits.round_ms
+    until_ms = now_ms + core.limits.epoch_ms + core.limits.lasting_ms
     store.run(
         "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, 0)",
         epoch,

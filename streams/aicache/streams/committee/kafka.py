@@ -27,8 +27,8 @@ from aicache.streams.committee.store import Outgoing, Store
 CONSUME_MAX = 500
 CONSUME_WAIT_S = 0.02
 TAKE_MAX = 500
-QUEUE_MAX = 4_000
-"""Records held in memory at most (of envelopes, 18 KB each, that is 72 MB): beyond it nothing more is fetched."""
+QUEUE_MAX = 2_000
+"""Records held in memory at most (of envelopes, 18 KB each, that is 36 MB): beyond it nothing more is fetched."""
 
 OUTBOX_MAX = 1_000
 TICK_MS = 200
@@ -119,8 +119,9 @@ class MemberProcess:
         if not self._caught_up and self._is_caught_up():
             self._caught_up = moved = True
             on_ready()
-        moved |= self._tick()
-        if self._caught_up and (moved or self._flying):
+        if not self._caught_up:
+            return  # nothing is published, and no time has passed, before all that stood in the log was read
+        if self._tick() or moved or self._flying:
             self._send_vectors()
             self._publish()
 

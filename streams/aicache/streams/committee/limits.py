@@ -70,7 +70,7 @@ class Limits:
     epsilon_round: float = 8.0
     n_min: int = 10
     threshold_min: int = 2
-    length_max: int = 4_000_000
+    length_max: int = 2_000_000
     groups_max: int = 64
     round_ms: int = 7 * DAY_MS
     grace_ms: int = 3_600_000
@@ -78,6 +78,11 @@ class Limits:
     manifest_wait_ms: int = 30_000
     rounds_open: int = 64
     epoch_ms: int = 30 * DAY_MS
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long a round may need an epoch key, from its opening on."""
+        return self.round_ms + self.grace_ms + self.manifest_wait_ms + 2 * self.opened_skew_ms
 
     def allows(self, task: str) -> bool:
         """Whether the member takes part in this task."""

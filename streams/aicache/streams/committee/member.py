@@ -29,7 +29,7 @@ from aicache.schemas.records import (
     Vote,
 )
 from aicache.schemas.signing import verify_record
-from aicache.streams.committee.core import Core, Incoming, Round
+from aicache.streams.committee.core import ABORT, Core, Incoming, Round
 from aicache.streams.committee.envelopes import Endorser
 from aicache.streams.committee.epochs import LOSS_STEP, erase_old_epochs, new_epoch
 from aicache.streams.committee.limits import Limits
@@ -40,8 +40,9 @@ from aicache.streams.committee.vectors import Vectors
 from aicache.streams.committee.voting import Voter
 
 COMMITTEE_KEYS_MAX = 10_000
-ROUND_KEPT_MS = 7 * 86_400_000
-"""How long after its end a round that nothing came of keeps its shares: k votes seen later could still open it."""
+VOTED_KEPT_MS = 86_400_000
+ABORTED_KEPT_MS = 3_600_000
+"""How long after its end a round without k votes keeps its shares; k votes seen later are charged, but no longer opened."""
 
 SILENT = frozenset({"closed", "not-yet"})
 """Reasons that are counted, but are nobody's fault: no dead letter."""
@@ -92,7 +93,8 @@ class Member:
                     self._proposals.verdict(current.round_id, "refused", "too-late", now_ms)
                 if now_ms > current.ends_ms:
                     self._voter.abort(current)
-                if now_ms > current.ends_ms + ROUND_KEPT_MS:
+                kept_ms = VOTED_KEPT_MS if current.decision not in (None, ABORT) else ABORTED_KEPT_MS
+                if now_ms > current.ends_ms + kept_ms:
                     self._voter.give_up(current)
             self._renew(now_ms, entropy)
 
@@ -129,7 +131,7 @@ class Member:
         self._endorser.speak(self._closing)
         for round_id in sorted(self._stirred):
             current_or_none = self.core.round(round_id)
-            if current_or_none is not None and not current_or_none.over:
+            if current_or_none is not None and current_or_none.counted is None:
                 self._voter.settle(current_or_none)
         self._erased = erase_old_epochs(self.core, self._voter, now_ms)
 
@@ -162,7 +164,10 @@ class Member:
                 current = self.core.round(record.round_id)
                 if current is None:
                     raise RemoteError("no proposal of this round was read", reason="unknown-round")
-                if not current.over:
+                watched = (
+                    current.counted is None and current.verdict != "foreign" and isinstance(record, Manifest | Vote)
+                )
+                if not current.over or watched:
                     self._of_round(record, current, item, entropy)
                 elif isinstance(record, Envelope):
                     raise RemoteError("the round is over", reason="closed")
@@ -298,7 +303,7 @@ class Member:
 
     def _renew(self, now_ms: int, entropy: ByteSource) -> None:
         _, _, until_ms = self.core.current_epoch()
-        if now_ms > until_ms - self.core.limits.round_ms:
+        if now_ms > until_ms - self.core.limits.lasting_ms:
             new_epoch(self.core, now_ms, entropy)
 
     def rotate(self, now_ms: int, entropy: ByteSource) -> int:

@@ -49,7 +49,9 @@ class Proposals:
             if known.rho == rho:
                 return
             raise RemoteError("a second proposal under the same name", reason="second-proposal")
-        row = self._core.store.one("SELECT count(*) FROM rounds WHERE over = 0")
+        row = self._core.store.one(
+            "SELECT count(*) FROM rounds WHERE over = 0 AND decision IS NULL AND verdict != 'refused'"
+        )
         if row[0] >= self._core.limits.rounds_open:
             raise RemoteError(
                 "too many rounds are open", reason="too-many-rounds", got=row[0], needed=self._core.limits.rounds_open

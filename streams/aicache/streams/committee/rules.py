@@ -55,6 +55,9 @@ def check_limits(proposal: Proposal, limits: Limits, now_ms: int) -> None:
     _require(1 <= proposal.groups <= limits.groups_max, "too-many-groups", proposal.groups, limits.groups_max)
     _require(1 <= proposal.length <= limits.length_max, "vector-too-long", proposal.length, limits.length_max)
     _require(proposal.noise in {"committee", "clients"}, "unknown-noise", proposal.noise, "committee or clients")
+    # A group may open with n_min clients, so more honest ones than that cannot be promised.
+    honest = proposal.noise != "clients" or proposal.honest <= proposal.n_min
+    _require(honest, "too-many-honest", proposal.honest, f"at most n_min = {proposal.n_min}")
     duration_ms = proposal.deadline_ms - proposal.opened_ms
     _require(0 < duration_ms <= limits.round_ms, "deadline-too-far", duration_ms, limits.round_ms)
     _require(0 <= proposal.grace_ms <= limits.grace_ms, "grace-too-long", proposal.grace_ms, limits.grace_ms)
@@ -135,7 +138,7 @@ def check_roster(
             raise NotYetError(f"member {entry.member}'s epoch key has not been read", reason="unknown-epoch-key")
         same = record.member == entry.member and record.identity_key == entry.identity_key
         _require(same and not record.retired, "foreign-roster", f"member {entry.member}", "its own epoch key")
-        lasts = record.valid_from_ms <= proposal.opened_ms and ends_ms <= record.valid_until_ms
+        lasts = record.valid_from_ms <= proposal.opened_ms + limits.opened_skew_ms and ends_ms <= record.valid_until_ms
         _require(lasts, "epoch-key-expired", ends_ms, record.valid_until_ms)
 
 

@@ -67,12 +67,12 @@ class Voter:
             problem.reason if problem else "",
             self._core.codec.encode(manifest),
         )
-        if problem is None:
+        if problem is None and not current.over:
             if current.decision is None:
                 self._decide(current, digest, manifest)
             elif current.decision not in (ABORT, digest):
                 raise RemoteError("a second manifest for a round in which I have voted", reason="second-manifest")
-        elif problem.reason != "not-in-s":
+        elif problem is not None and problem.reason != "not-in-s":
             raise problem
 
     def _check(self, manifest: Manifest, current: Round) -> None:
@@ -125,7 +125,7 @@ class Voter:
 
     def abort(self, current: Round) -> None:
         """Promise never to vote for a manifest of this round; what was reserved is free again."""
-        if current.approved and current.decision is None:
+        if current.approved and current.decision is None and not current.over:
             self._decide(current, ABORT, None)
 
     def _charge(self, current: Round, manifest: Manifest) -> None:
@@ -164,7 +164,7 @@ class Voter:
         if current.decision != digest:
             self._charge(current, manifest)
             self._core.ledger.release(current.round_id)
-        if row[1] == "":
+        if row[1] == "" and not current.over:
             self._open(current, digest, manifest)
         self._finish(current, digest)
 
@@ -196,6 +196,7 @@ class Voter:
     def _finish(self, current: Round, digest: bytes) -> None:
         store = self._core.store
         store.run("UPDATE rounds SET counted = ?, over = 1 WHERE round_id = ?", digest, current.round_id)
+        store.run("DELETE FROM manifests WHERE round_id = ?", current.round_id)
         forget_shares(self._core, current.round_id)
 
     def drop(self, current: Round) -> None:
@@ -211,6 +212,6 @@ class Voter:
 
 
 def forget_shares(core: Core, round_id: str) -> None:
-    """Delete what a round that is over no longer needs; promises and charges stay."""
-    for table in ("senders", "vectors", "manifests", "reserved"):
+    """Delete what a round that is over no longer needs; promises and charges stay, and manifests until k votes are counted."""
+    for table in ("senders", "vectors", "reserved"):
         core.store.run(f"DELETE FROM {table} WHERE round_id = ?", round_id)  # noqa: S608 - names from this line

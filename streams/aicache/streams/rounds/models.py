@@ -1,7 +1,8 @@
 """From aggregates to models: the server's step, the curve, the first model of a task.
 
 A model task's vector is the sum of its clients' clipped gradients; the server divides by scale and n and takes a step with
-momentum (federated averaging of gradients, McMahan et al. 2017, with the server momentum of Reddi et al. 2021). An evaluation's vector is
+momentum (federated averaging of gradients, McMahan et al. 2017, with the server momentum of Reddi et al. 2021).
+An evaluation's vector is
 [hits, trials]; its ratio becomes a point of the curve of the model that it measured. Pure.
 """
 

@@ -1,0 +1,1 @@
+"""The reducer: adds the ciphertexts that a manifest names and opens the sum."""

@@ -1,0 +1,354 @@
+"""The reducer as a machine without I/O: what is read goes in, what is to be fetched and published comes out.
+
+A ciphertext counts by the place and the digest that its signed envelope claims, whoever wrote the chunks. With one group, good
+ciphertexts are added as they come, and what the manifest does not list is subtracted again: after the close only the openings
+are waited for. With several groups the manifest draws the groups, and the listed ciphertexts are read once more.
+Invariant: an aggregate is a function of the log and the manifest. Memory: one sum a group of the rounds that are open, and
+`CACHE_BYTES` of chunks. Pure.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.privacy import masking, parameters
+from aicache.privacy.errors import RemoteError
+from aicache.privacy.statements import ciphertext_digest, record_digest
+from aicache.schemas import topics
+from aicache.schemas.records import (
+    Aggregate,
+    Endorsed,
+    Envelope,
+    GroupSum,
+    Guarantee,
+    Manifest,
+    ManifestGroup,
+    Opening,
+    Place,
+    Proposal,
+    Receipt,
+    Record,
+    RoundAborted,
+    RoundClosed,
+    Task,
+    UpdateChunk,
+    Vote,
+)
+from aicache.schemas.signing import verify_record
+from aicache.streams.committee.rules import chunks_of
+from aicache.streams.reducer.opening import combine_groups, open_group
+from aicache.streams.rounds.budgets import guarantee_of
+from aicache.streams.runtime.contract import Output
+
+CACHE_BYTES = 64 * 1024 * 1024
+"""Chunks that no envelope has claimed yet; the oldest go first and are fetched when they are claimed."""
+RECEIPT_ENTRIES = 2_000
+DROP_WAIT_MS = 30_000
+"""After k votes, how long openings are waited for before a group is dropped."""
+
+Fetch = Callable[[Place], bytes | None]
+"""Reads the chunks at a place again and joins their data; None where they are not in the log."""
+
+
+@dataclass(slots=True)
+class RoundSums:
+    """A round as the reducer sees it."""
+
+    proposal: Proposal
+    rho: bytes
+    running: NDArray[np.uint64] | None
+    labels: list[str]
+    added: dict[bytes, tuple[bytes, Place]] = field(default_factory=dict)
+    received: dict[bytes, bytes] = field(default_factory=dict)
+    waiting: list[Envelope] = field(default_factory=list)
+    closed_ms: int = 0
+    manifests: dict[bytes, Manifest] = field(default_factory=dict)
+    votes: dict[int, bytes] = field(default_factory=dict)
+    openings: dict[tuple[bytes, int], dict[int, NDArray[np.uint16]]] = field(default_factory=dict)
+    voted_ms: int = 0
+    sums: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> bytes:
+        """The digest that k members voted for; empty while there is none."""
+        votes = list(self.votes.values())
+        return next((d for d in self.manifests if votes.count(d) >= self.proposal.quorum), b"")
+
+
+class Reducer:
+    """The machine.
+
+    Args:
+        deployment: records of another one are ignored.
+        fetch: how chunks are read again.
+    """
+
+    def __init__(self, deployment: str, fetch: Fetch) -> None:
+        self.deployment = deployment
+        self._fetch = fetch
+        self.rounds: dict[str, RoundSums] = {}
+        self._finished: set[str] = set()
+        self._tasks: dict[tuple[str, int], list[str]] = {}
+        self._chunks: OrderedDict[tuple[int, int], UpdateChunk] = OrderedDict()
+        self._cached_bytes = 0
+        self._position: dict[int, int] = {}
+        self._receipts: dict[str, list[Endorsed]] = {}
+
+    # ------------------------------------------------------------ reading
+
+    def receive(self, record: Record, *, fingerprint: bytes, body: bytes, now_ms: int) -> None:
+        """Take a record of a control topic in.
+
+        Raises:
+            RemoteError: the record is bad.
+        """
+        match record:
+            case Task():
+                self._tasks[record.task, record.version] = record.labels
+            case Proposal():
+                self._open(record, record_digest("proposal", fingerprint, body))
+            case Aggregate():
+                self._finished.add(record.round_id)
+                self.rounds.pop(record.round_id, None)
+            case RoundAborted():
+                self._abort(record)
+            case RoundClosed() | Manifest() | Envelope() | Vote() | Opening():
+                current = self.rounds.get(record.round_id)
+                if current is not None and record.rho == current.rho:
+                    self._of_round(current, record, record_digest("manifest", fingerprint, body), now_ms)
+            case _:
+                raise RemoteError("the reducer does not read this record", reason="wrong-record")
+
+    def _open(self, proposal: Proposal, rho: bytes) -> None:
+        if proposal.deployment != self.deployment or proposal.round_id in self._finished | self.rounds.keys():
+            return
+        mask = parameters.by_name(proposal.parameters)
+        size = masking.block_count(proposal.length, mask) * mask.ring_degree
+        running = np.zeros(size, dtype=np.uint64) if proposal.groups == 1 else None
+        labels = self._tasks.get((proposal.task, proposal.task_version), [])
+        self.rounds[proposal.round_id] = RoundSums(proposal, rho, running, labels)
+
+    def _abort(self, record: RoundAborted) -> None:
+        current = self.rounds.get(record.round_id)
+        if current is not None and not current.chosen:  # k votes in the log override any abort
+            del self.rounds[record.round_id]
+
+    def _of_round(
+        self, current: RoundSums, record: RoundClosed | Manifest | Envelope | Vote | Opening, digest: bytes, now_ms: int
+    ) -> None:
+        match record:
+            case RoundClosed():
+                current.closed_ms = record.closed_ms
+            case Manifest():
+                current.manifests.setdefault(digest, record)
+            case Envelope():
+                self._claim(current, record)
+            case Vote():
+                self._verify(current, record)
+                current.votes.setdefault(record.member, record.manifest_digest)
+            case Opening():
+                self._verify(current, record)
+                mask = parameters.by_name(current.proposal.parameters)
+                residues = np.frombuffer(record.shares, dtype="<u2").astype(np.uint16)
+                if residues.size != mask.ring_degree or int(residues.max(initial=0)) >= mask.prime:
+                    raise RemoteError("the opening's shares are not in the field", reason="bad-share")
+                known = current.openings.setdefault((record.manifest_digest, record.group), {})
+                known.setdefault(record.member, residues)
+        if not current.voted_ms and current.chosen:
+            current.voted_ms = now_ms
+
+    @staticmethod
+    def _verify(current: RoundSums, record: Vote | Opening) -> None:
+        roster = current.proposal.roster
+        if not 1 <= record.member <= len(roster):
+            raise RemoteError("no such member in the roster", reason="not-in-roster", got=record.member)
+        verify_record(record, roster[record.member - 1].identity_key)
+
+    def receive_chunk(self, partition: int, offset: int, chunk: UpdateChunk) -> None:
+        """Take a chunk in, to be claimed by an envelope."""
+        self._position[partition] = offset + 1
+        self._chunks[partition, offset] = chunk
+        self._cached_bytes += len(chunk.data)
+        while self._cached_bytes > CACHE_BYTES:
+            _, oldest = self._chunks.popitem(last=False)
+            self._cached_bytes -= len(oldest.data)
+
+    def position(self, partition: int, offset: int) -> None:
+        """The chunks of a partition have been read up to an offset, whether there were any or not."""
+        self._position[partition] = max(offset, self._position.get(partition, 0))
+
+    # ------------------------------------------------------------ adding
+
+    def _claim(self, current: RoundSums, envelope: Envelope) -> None:
+        mask = parameters.by_name(current.proposal.parameters)
+        offsets = envelope.place.offsets
+        if len(offsets) != chunks_of(current.proposal.length, mask) or sorted(set(offsets)) != offsets:
+            raise RemoteError("the envelope's place does not fit the round", reason="malformed")
+        if envelope.sender not in current.received:
+            current.waiting.append(envelope)
+
+    def _settle_claims(self, current: RoundSums) -> None:
+        later = []
+        for envelope in current.waiting:
+            if self._position.get(envelope.place.partition, 0) <= envelope.place.offsets[-1]:
+                later.append(envelope)  # its chunks have not been read so far
+            elif envelope.sender not in current.received:
+                self._count(current, envelope)
+        current.waiting = later
+
+    def _count(self, current: RoundSums, envelope: Envelope) -> None:
+        data = self._take(envelope.place)
+        if data is None or not self._is_good(current, envelope.sender, envelope.digest, data):
+            return  # the envelope's claim is false: it is in no receipt, so in no manifest
+        current.received[envelope.sender] = envelope.digest
+        self._receipts.setdefault(current.proposal.round_id, []).append(Endorsed(envelope.sender, envelope.digest))
+        if current.running is not None:
+            masking.add_packed(current.running, data)
+            current.added[envelope.sender] = (envelope.digest, envelope.place)
+
+    @staticmethod
+    def _is_good(current: RoundSums, sender: bytes, digest: bytes, data: bytes) -> bool:
+        mask = parameters.by_name(current.proposal.parameters)
+        return (
+            len(data) == masking.packed_size(current.proposal.length, mask)
+            and ciphertext_digest(current.rho, sender, data) == digest
+        )
+
+    def _take(self, place: Place) -> bytes | None:
+        keys = [(place.partition, offset) for offset in place.offsets]
+        if not all(key in self._chunks for key in keys):
+            return self._fetch(place)
+        data = b"".join(self._chunks[key].data for key in keys)
+        for key in keys:
+            self._cached_bytes -= len(self._chunks.pop(key).data)
+        return data
+
+    # ------------------------------------------------------------ answering
+
+    def step(self, now_ms: int) -> list[Output]:
+        """What is to be published now: receipts and aggregates."""
+        outputs: list[Output] = []
+        for current in list(self.rounds.values()):
+            self._settle_claims(current)
+        for round_id, entries in self._receipts.items():
+            outputs += self._receipt_outputs(round_id, entries)
+        self._receipts = {}
+        for current in list(self.rounds.values()):
+            aggregate = self._answer(current, now_ms)
+            if aggregate is not None:
+                outputs.append(Output(topics.AGGREGATES.name, aggregate.round_id.encode(), aggregate))
+                self._finished.add(aggregate.round_id)
+                del self.rounds[aggregate.round_id]
+        return outputs
+
+    def _receipt_outputs(self, round_id: str, entries: list[Endorsed]) -> Iterator[Output]:
+        current = self.rounds.get(round_id)
+        for start in range(0, len(entries) if current else 0, RECEIPT_ENTRIES):
+            assert current is not None
+            record = Receipt(
+                self.deployment, current.proposal.task, round_id, current.rho, entries[start : start + RECEIPT_ENTRIES]
+            )
+            yield Output(topics.ENDORSEMENTS.name, round_id.encode(), record)
+
+    def _answer(self, current: RoundSums, now_ms: int) -> Aggregate | None:
+        digest = current.chosen
+        if not digest:
+            return None
+        manifest = current.manifests[digest]
+        groups: list[GroupSum] = []
+        opened: list[NDArray[np.int64]] = []
+        for group in manifest.groups:
+            result = self._open_group(current, digest, manifest, group, now_ms)
+            if result is None:
+                return None
+            record, total = result
+            groups.append(record)
+            if total is not None:
+                opened.append(total)
+        return self._aggregate(current, digest, groups, opened)
+
+    def _open_group(
+        self, current: RoundSums, digest: bytes, manifest: Manifest, group: ManifestGroup, now_ms: int
+    ) -> tuple[GroupSum, NDArray[np.int64] | None] | None:
+        proposal = current.proposal
+        members = {entry.member for entry in manifest.members}
+        openings = {m: r for m, r in current.openings.get((digest, group.group), {}).items() if m in members}
+        waited = now_ms - current.voted_ms > DROP_WAIT_MS
+        if len(openings) < proposal.threshold and not waited:
+            return None
+        total = current.sums.get(group.group)
+        if total is None:
+            total = self._sum(current, manifest, group)
+            if total is None:
+                return GroupSum(group.group, len(group.clients), "dropped", "ciphertext-missing", b""), None
+            current.sums[group.group] = total
+        opened = None
+        if len(openings) >= proposal.threshold:
+            opened = open_group(
+                total,
+                openings,
+                proposal.threshold,
+                senders=len(group.clients) + len(manifest.members),
+                length=proposal.length,
+                rho=current.rho,
+                mask=parameters.by_name(proposal.parameters),
+            )
+        if opened is not None:
+            data = opened.sum.astype("<i8").tobytes() if proposal.groups > 1 else b""
+            return GroupSum(group.group, len(group.clients), "opened", "", data), opened.sum
+        if waited or len(openings) == len(members):
+            return GroupSum(group.group, len(group.clients), "dropped", "no-subset-opens", b""), None
+        return None
+
+    def _sum(self, current: RoundSums, manifest: Manifest, group: ManifestGroup) -> NDArray[np.uint64] | None:
+        """The sum of exactly the listed ciphertexts; None where one is not in the log any more."""
+        wanted = {entry.client: (entry.digest, entry.place) for entry in group.clients}
+        for member in manifest.members:
+            wanted |= {v.sender: (v.digest, v.place) for v in member.vectors if v.group == group.group}
+        mask = parameters.by_name(current.proposal.parameters)
+        if current.running is not None:
+            total, have = current.running, {sender: digest for sender, (digest, _) in current.added.items()}
+        else:
+            total = np.zeros(masking.block_count(current.proposal.length, mask) * mask.ring_degree, dtype=np.uint64)
+            have = {}
+        for sender, digest in have.items():
+            if wanted.get(sender, (b"", None))[0] != digest:
+                data = self._fetch(current.added[sender][1])
+                if data is None:
+                    return None
+                masking.subtract_packed(total, data)
+        missing = [(sender, *claim) for sender, claim in wanted.items() if have.get(sender) != claim[0]]
+        for sender, digest, place in sorted(missing, key=lambda entry: (entry[2].partition, entry[2].offsets)):
+            data = self._fetch(place)
+            if data is None or not self._is_good(current, sender, digest, data):
+                return None
+            masking.add_packed(total, data)
+        return total
+
+    def _aggregate(
+        self, current: RoundSums, digest: bytes, groups: list[GroupSum], opened: list[NDArray[np.int64]]
+    ) -> Aggregate:
+        proposal = current.proposal
+        counts = [group.n for group in groups if group.status == "opened"]
+        total = combine_groups(proposal.robust, opened, counts) if opened else np.zeros(0, dtype=np.int64)
+        guarantee = guarantee_of(proposal)
+        return Aggregate(
+            deployment=self.deployment,
+            task=proposal.task,
+            task_version=proposal.task_version,
+            round_id=proposal.round_id,
+            number=proposal.number,
+            kind=proposal.kind,
+            manifest_digest=digest,
+            closed_ms=current.closed_ms,
+            n=sum(counts),
+            length=proposal.length,
+            scale=proposal.scale,
+            labels=current.labels,
+            sum=total.astype("<i8").tobytes(),
+            groups=groups,
+            guarantee=Guarantee(**{name: getattr(guarantee, name) for name in Guarantee.__slots__}),
+        )

@@ -5,13 +5,11 @@ sends the same bytes again. The mask key and the noise themselves are never writ
 Boundary: the member's store; entropy comes as an argument.
 """
 
-import numpy as np
-
 from aicache.privacy import masking, parameters, shamir
 from aicache.privacy.accounting import share_sigma
+from aicache.privacy.contribution import member_message
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import RemoteError
-from aicache.privacy.noise import discrete_gaussian
 from aicache.privacy.sealing import seal
 from aicache.privacy.statements import ciphertext_digest, member_sender_id
 from aicache.schemas.records import Envelope, Place, UpdateChunk
@@ -80,11 +78,10 @@ class Vectors:
         proposal, rho = current.proposal, current.rho
         mask = parameters.by_name(proposal.parameters)
         members = len(proposal.roster)
+        share = None
         if proposal.noise == "committee":
-            sigma = share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
-            vector = discrete_gaussian(sigma, proposal.length, entropy)
-        else:
-            vector = np.zeros(proposal.length, np.int64)
+            share = share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
+        vector = member_message(proposal.length, sigma_share=share, entropy=entropy)
         key = masking.sample_key(mask, entropy)
         ciphertext = masking.encrypt(vector, key, rho, mask, entropy)
         bound = ciphertext_digest(rho, sender, ciphertext)

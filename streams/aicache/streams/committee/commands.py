@@ -23,7 +23,7 @@ from aicache.streams.committee.epochs import new_epoch
 from aicache.streams.committee.limits import Limits
 from aicache.streams.committee.member import Member
 from aicache.streams.committee.rules import MEMBERS_MAX
-from aicache.streams.committee.store import FILE, Lock, Store
+from aicache.streams.committee.store import FILE, Lock, Store, locked
 
 KEY_BYTES = 32
 ROTATE_REQUEST = "rotate.request"
@@ -232,7 +232,7 @@ def status(folder: Path) -> dict[str, Any]:
         ]
         return {
             **_who(core),
-            "running": _running(folder),
+            "running": locked(folder),
             "needs_ledgers": bool(store.meta("needs_ledgers")),
             "enrolled": store.one("SELECT count(*) FROM enrolments WHERE revoked = 0")[0],
             "clients_charged": store.one("SELECT count(DISTINCT client) FROM spent")[0],
@@ -244,14 +244,6 @@ def status(folder: Path) -> dict[str, Any]:
         }
     finally:
         store.close()
-
-
-def _running(folder: Path) -> bool:
-    try:
-        Lock(folder).release()
-    except LocalError:
-        return True
-    return False
 
 
 def export_ledger(folder: Path) -> str:

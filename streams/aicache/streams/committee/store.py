@@ -6,13 +6,14 @@ but not noted as such is published again at the next start. So a member killed a
 contradicts itself. The private epoch key lives in the same file: there is no way to go back to an older state of the file and
 keep a newer key, and a copy that was restored finds its own unknown signatures in the log (`knows_own`).
 Invariant: no row of `own` is ever deleted, and a round's `decision` is written once.
-Boundary: SQLite and a lock file; no clock, no Kafka.
+Boundary: SQLite and a lock file; no Kafka.
 """
 
 import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ LOCK = "member.lock"
 SCHEMA_VERSION = 1
 CACHE_KB = 8_192
 BUSY_TIMEOUT_MS = 5_000
+LOCK_TRIES = 5
+LOCK_WAIT_S = 0.02
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -87,9 +90,13 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / LOCK).open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        for _ in range(LOCK_TRIES):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:  # `locked` may be asking: it holds the lock for microseconds
+                time.sleep(LOCK_WAIT_S)
+        else:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
@@ -97,7 +104,7 @@ class Lock:
                 f"another process (pid {holder}) already runs the member in {folder}: a member is one process",
                 got=holder,
                 needed="a folder that no process uses",
-            ) from None
+            )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
@@ -105,6 +112,19 @@ class Lock:
     def release(self) -> None:
         """Let the next process have the folder."""
         self._file.close()
+
+
+def locked(folder: Path) -> bool:
+    """Whether a process holds the folder."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 class Store:

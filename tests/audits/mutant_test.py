@@ -5,12 +5,15 @@ A mutant patches the shipped module in place; the same promise holds unpatched (
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from aicache.privacy import accounting, anonymize, clipping, contribution, mechanisms, noise, quantize
-from support import promises
+from aicache.streams.committee import proposals, vectors
+from aicache.streams.committee.ledger import Ledger
+from support import promises, promises_of_rounds
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, tuple[Callable[[Patch], None], Callable[[], None]]] = {}
@@ -256,6 +259,47 @@ def any_text_passes_as_an_item(patch: Patch) -> None:
 @caught_by(promises.versions_and_times_are_coarse)
 def versions_left_whole(patch: Patch) -> None:
     patch.setattr(anonymize, "generalise_version", lambda version, parts=2: version)
+
+
+# ---------------------------------------------------------------- the committee
+
+
+@caught_by(promises_of_rounds.an_opened_round_carries_the_members_noise_afresh_each_time)
+def members_that_add_half_of_their_share(patch: Patch) -> None:
+    honest = vectors.share_sigma
+    patch.setattr(vectors, "share_sigma", lambda *arguments: honest(*arguments) / 2)
+
+
+@caught_by(promises_of_rounds.an_opened_round_carries_the_members_noise_afresh_each_time)
+def members_that_send_the_same_noise_each_round(patch: Patch) -> None:
+    honest = vectors.member_message
+    made: dict[int, promises.IntVector] = {}
+
+    def again(length: int, *, sigma_share: float | None, entropy: Callable[[int], bytes]) -> promises.IntVector:
+        return made.setdefault(length, honest(length, sigma_share=sigma_share, entropy=entropy))
+
+    patch.setattr(vectors, "member_message", again)
+
+
+@caught_by(promises_of_rounds.an_overspender_is_left_out_and_the_others_are_not)
+def committee_that_charges_nothing(patch: Patch) -> None:
+    patch.setattr(Ledger, "charge", lambda self, clients, purpose, window_ms, rdp: None)
+
+
+@caught_by(promises_of_rounds.two_rounds_at_a_time_do_not_both_spend_what_one_may)
+def committee_that_forgets_what_it_promised(patch: Patch) -> None:
+    patch.setattr(Ledger, "promised", lambda self, client, purpose, window_ms: np.zeros(len(accounting.ORDERS)))
+
+
+@caught_by(promises_of_rounds.members_charge_what_a_round_gives_away)
+def committee_that_charges_a_round_at_half_its_cost(patch: Patch) -> None:
+    honest = proposals.accounting.round_guarantee
+
+    def cheap(**arguments: object) -> accounting.RoundGuarantee:
+        stated = honest(**arguments)
+        return replace(stated, rdp=[value / 2 for value in stated.rdp])
+
+    patch.setattr(proposals.accounting, "round_guarantee", cheap)
 
 
 @pytest.fixture(autouse=True)

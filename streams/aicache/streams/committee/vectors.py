@@ -78,10 +78,10 @@ class Vectors:
         proposal, rho = current.proposal, current.rho
         mask = parameters.by_name(proposal.parameters)
         members = len(proposal.roster)
-        share = None
+        sigma = None
         if proposal.noise == "committee":
-            share = share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
-        vector = member_message(proposal.length, sigma_share=share, entropy=entropy)
+            sigma = share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
+        vector = member_message(proposal.length, sigma_share=sigma, entropy=entropy)
         key = masking.sample_key(mask, entropy)
         ciphertext = masking.encrypt(vector, key, rho, mask, entropy)
         bound = ciphertext_digest(rho, sender, ciphertext)

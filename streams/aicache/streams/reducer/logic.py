@@ -20,6 +20,7 @@ from aicache.privacy.statements import ciphertext_digest, record_digest
 from aicache.schemas import topics
 from aicache.schemas.records import (
     Aggregate,
+    Approval,
     Endorsed,
     Envelope,
     GroupSum,
@@ -115,6 +116,8 @@ class Reducer:
                 self.rounds.pop(record.round_id, None)
             case RoundAborted():
                 self._abort(record)
+            case Approval():
+                pass  # clients need it; the reducer waits for votes
             case RoundClosed() | Manifest() | Envelope() | Vote() | Opening():
                 current = self.rounds.get(record.round_id)
                 if current is not None and record.rho == current.rho:

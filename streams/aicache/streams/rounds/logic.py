@@ -202,6 +202,8 @@ class Coordinator:
         if current is None or current.manifest_digest != record.manifest_digest:
             return  # a repeated one, or of a round that was given up
         assert current.manifest is not None
+        if current.phase == state_of.VOTING:  # the reducer was quicker than the next tick
+            self._charge(state, current, step)
         budgets.note_dropped(state, current.manifest, record, current.proposal.groups, step.changed)
         known = state.tasks[record.task]
         make = {"model": models.step, "evaluation": models.note_evaluation}.get(known.task.kind)
@@ -301,11 +303,15 @@ class Coordinator:
     def _count(self, state: State, current: RoundState, waited_ms: int, step: Step) -> None:
         votes = list(current.votes.values())
         if votes.count(current.manifest_digest) >= current.proposal.quorum:
-            for record in budgets.charge(state, current, step.changed):
-                step.outputs.append(Output(topics.BUDGETS.name, record.client + record.purpose.encode(), record))
+            self._charge(state, current, step)
             self._enter(state, current, OPENING, step)
         elif votes.count(ABORT) >= current.proposal.quorum or waited_ms > VOTE_WAIT_MS:
             self._abort(state, current, "no-votes", step)
+
+    @staticmethod
+    def _charge(state: State, current: RoundState, step: Step) -> None:
+        for record in budgets.charge(state, current, step.changed):
+            step.outputs.append(Output(topics.BUDGETS.name, record.client + record.purpose.encode(), record))
 
     def _enter(self, state: State, current: RoundState, phase: str, step: Step) -> None:
         current.phase, current.phase_since_ms = phase, state.now_ms

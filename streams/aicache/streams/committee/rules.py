@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aicache.privacy import masking, parameters
+from aicache.privacy.accounting import total_sigma
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.privacy.statements import DIGEST_BYTES, client_id, digest, member_sender_id
 from aicache.schemas.records import CommitteeMember, Manifest, ManifestMember, Proposal
@@ -58,6 +59,8 @@ def check_limits(proposal: Proposal, limits: Limits, now_ms: int) -> None:
     # A group may open with n_min clients, so more honest ones than that cannot be promised.
     honest = proposal.noise != "clients" or proposal.honest <= proposal.n_min
     _require(honest, "too-many-honest", proposal.honest, f"at most n_min = {proposal.n_min}")
+    # A delta of 1/n would let one of n clients be published outright.
+    _require(proposal.delta * proposal.n_max < 1, "delta-too-large", proposal.delta, f"below 1 / {proposal.n_max}")
     duration_ms = proposal.deadline_ms - proposal.opened_ms
     _require(0 < duration_ms <= limits.round_ms, "deadline-too-far", duration_ms, limits.round_ms)
     _require(0 <= proposal.grace_ms <= limits.grace_ms, "grace-too-long", proposal.grace_ms, limits.grace_ms)
@@ -69,7 +72,7 @@ def check_limits(proposal: Proposal, limits: Limits, now_ms: int) -> None:
 def check_arithmetic(proposal: Proposal) -> None:
     """The sum cannot wrap, whatever the clients send within the rules: checked once, before anybody sends.
 
-    The total of the noise has, with every member's vector present, m/(k − t + 1) times the planned variance.
+    The total of the noise has, with every share present, m/(k − t + 1) times the planned variance, or n_max/h.
     """
     mask = parameters.by_name(proposal.parameters)
     members = len(proposal.roster)
@@ -78,7 +81,9 @@ def check_arithmetic(proposal: Proposal) -> None:
         n_max=proposal.n_max,
         scale=proposal.scale,
         clip=proposal.clip,
-        sigma_total=proposal.sigma * (members / (proposal.quorum - proposal.threshold + 1)) ** 0.5,
+        sigma_total=total_sigma(
+            proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest, proposal.n_max
+        ),
         members=members,
     )
 

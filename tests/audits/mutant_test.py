@@ -302,6 +302,11 @@ def committee_that_charges_a_round_at_half_its_cost(patch: Patch) -> None:
     patch.setattr(proposals.accounting, "round_guarantee", cheap)
 
 
+@caught_by(promises_of_rounds.members_refuse_rounds_whose_guarantee_cannot_hold)
+def committee_that_approves_any_delta_and_number_of_honest_clients(patch: Patch) -> None:
+    patch.setattr(proposals, "check_limits", lambda proposal, limits, now_ms: None)
+
+
 @pytest.fixture(autouse=True)
 def fresh_tables() -> Iterator[None]:
     """Tables that a mutant built must not outlive it."""

@@ -81,7 +81,28 @@ def members_charge_what_a_round_gives_away() -> None:
         assert (spent >= given_away * (1 - 1e-9)).all(), "less is charged than two rounds give away"
 
 
+def members_refuse_rounds_whose_guarantee_cannot_hold() -> None:
+    world = World(clients=3, seed="audit of proposals")
+    wrong = {
+        "delta": {"delta": 2e-3},
+        "nodelta": {"delta": 0.0},
+        "quiet": {"sigma": 1.0},
+        "silent": {"sigma": 0.0},
+        "loud": {"sigma": math.nan},
+        "costly": {"sigma": 20.0},
+        "open": {"clip": 0.0},
+        "lonely": {"noise": "clients", "honest": 4},
+        "nobody": {"noise": "none"},
+    }
+    for name, changes in wrong.items():
+        world.propose(name, **changes)
+        assert not world.approvals(name), f"a round is approved with {changes}"
+    world.propose("right")
+    assert len(world.approvals("right")) == 5
+
+
 PROMISES_OF_ROUNDS = [
+    members_refuse_rounds_whose_guarantee_cannot_hold,
     an_opened_round_carries_the_members_noise_afresh_each_time,
     an_overspender_is_left_out_and_the_others_are_not,
     two_rounds_at_a_time_do_not_both_spend_what_one_may,

@@ -132,6 +132,11 @@ SECRETS = [
     "npm:../../etc/passwd",
     "maven:kafka",
     "AKIA0123456789ABCDEF",
+    "pypi:build-7.corp.example",
+    "apt:db1.internal",
+    "tag:192.168.17.4",
+    "pypi:ghp16charsandmore0000000001",
+    "npm:d41d8cd98f00b204e9800998ecf8427e",
 ]
 
 
@@ -161,6 +166,13 @@ def test_with_a_list_only_listed_names_pass() -> None:
     assert anonymize.check_item("pypi:numpy", listed) == "pypi:numpy"
     with pytest.raises(LocalError, match="list of public names"):
         anonymize.check_item("pypi:company-internal", listed)
+
+
+def test_a_listed_name_passes_even_if_it_looks_like_a_key() -> None:
+    name = "pypi:alibabacloud-accountlabel20200315"
+    with pytest.raises(LocalError, match="looks like"):
+        anonymize.check_item(name)
+    assert anonymize.check_item(name, frozenset({name})) == name
 
 
 def test_a_release_is_a_checked_name_with_a_coarse_version() -> None:

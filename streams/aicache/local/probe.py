@@ -5,6 +5,7 @@ configuration, and every version before has it, so its presence says "older than
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from aicache.privacy.errors import AicacheError, LocalError
 from aicache.producers.connection import KafkaSettings
 
 OLD_VERSION_KEYS = ("inter.broker.protocol.version", "zookeeper.connect")
+SLICE_S = 0.5  # a call into librdkafka does not notice a Ctrl-C before it returns
 NEEDED = "Kafka 4.0 or newer"
 
 
@@ -78,18 +80,23 @@ def probe(kafka: KafkaSettings, *, timeout_s: float) -> Probed:
     )
     config["error_cb"] = lambda error: said.append(str(error.str()))
     admin = AdminClient(config, logger=_silent())
-    try:
-        found = admin.list_topics(timeout=timeout_s)
-    except KafkaException as error:
-        admin.poll(0)  # delivers the complaints
-        # The last complaint names the address and the reason; the exception itself says only that time was up.
-        reason = next((text for text in reversed(said) if "refused" in text or "SSL" in text or "SASL" in text), "")
-        reason = reason or (said[-1] if said else error.args[0].str())
-        raise UnreachableError(
-            f"Kafka at {kafka.bootstrap_servers} does not answer: {reason}",
-            got=reason,
-            needed=f"an answer within {timeout_s:.0f} s",
-        ) from None
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            found = admin.list_topics(timeout=min(SLICE_S, timeout_s))
+            break
+        except KafkaException as error:
+            admin.poll(0)  # delivers the complaints
+            if time.monotonic() < deadline_s:
+                continue
+            # The last complaint names the address and the reason; the exception itself says only that time was up.
+            telling = (text for text in reversed(said) if "refused" in text or "SSL" in text or "SASL" in text)
+            reason = next(telling, said[-1] if said else error.args[0].str())
+            raise UnreachableError(
+                f"Kafka at {kafka.bootstrap_servers} does not answer: {reason}",
+                got=reason,
+                needed=f"an answer within {timeout_s:.0f} s",
+            ) from None
     broker = next(iter(found.brokers))
     resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicache.privacy import clipping, contribution, quantize
+from aicache.privacy import clipping, contribution, noise, quantize
 from aicache.privacy.errors import LocalError
 from aicache.privacy.guarantees import Approximate
 from support.seeded import byte_source
@@ -27,10 +27,10 @@ def test_the_clip_settles_at_the_quantile_of_the_norms() -> None:
     norms = np.geomspace(0.1, 10, 500)
     adaptive = clipping.AdaptiveClip(quantile=0.5, rate=0.2)
     clip = 20.0
-    noise = np.random.default_rng(3)
+    generator = np.random.default_rng(3)
     for _ in range(120):
         bits = sum(float(adaptive.with_bit(np.array([norm]), clip)[-1]) for norm in norms)
-        clip = adaptive.next_clip(clip, bits + float(noise.normal(0, 5 * clip)), len(norms))
+        clip = adaptive.next_clip(clip, bits + float(generator.normal(0, 5 * clip)), len(norms))
     assert clip == pytest.approx(1.0, rel=0.2)
 
 
@@ -98,6 +98,13 @@ def test_a_lone_person_stays_out_and_many_are_counted() -> None:
     values = [table["tag:common"] for table in released]
     assert abs(float(np.mean(values)) - 500) < 0.5
     assert len(set(values)) > 3
+
+
+def test_published_counts_state_the_spread_of_their_noise() -> None:
+    stated = clipping.PeopleCounts(epsilon=0.5, delta=1e-6, names_max=4).published("day")
+    drawn = noise.discrete_laplace(8.0, 200_000, byte_source("published"))
+    assert stated.sigma == pytest.approx(float(drawn.std()), rel=0.02)
+    assert (stated.sensitivity, stated.epsilon, stated.delta, stated.window) == (2.0, 0.5, 1e-6, "day")
 
 
 def test_a_person_in_many_names_needs_more_noise_and_a_minimum_always_holds() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aicache.privacy import noise
-from aicache.privacy.accounting import check_delta, check_epsilon
+from aicache.privacy.accounting import RoundGuarantee, check_delta, check_epsilon
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import LocalError
 from aicache.privacy.guarantees import CLIENT, Approximate, Scope
@@ -128,6 +128,30 @@ class PeopleCounts:
     def guarantee(self) -> Approximate:
         """Of the whole table, for one person."""
         return Approximate(self.epsilon, self.delta, self.scope)
+
+    def published(self, window: str) -> RoundGuarantee:
+        """The guarantee in the fields of the record.
+
+        Its list of divergences is empty: a name that one person brought in shows with probability delta, and no finite Rényi
+        divergence says that. Several such tables compose by adding epsilons and deltas.
+
+        Args:
+            window: what one release spans, for example `day`.
+        """
+        ratio = math.exp(-1 / self.scale)
+        return RoundGuarantee(
+            mechanism="discrete-laplace",
+            noise="central",
+            unit=self.scope.unit,
+            neighbouring=self.scope.neighbouring,
+            window=window,
+            epsilon=self.epsilon,
+            delta=self.delta,
+            sensitivity=math.sqrt(self.names_max),
+            sigma=math.sqrt(2 * ratio) / (1 - ratio),
+            honest=0,
+            rdp=[],
+        )
 
     def release(self, counts: Mapping[str, int], entropy: ByteSource) -> dict[str, int]:
         """The noisy counts that reach the threshold.

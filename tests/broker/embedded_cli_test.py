@@ -24,7 +24,7 @@ from aicache.local.writing import write
 from aicache.privacy.statements import client_id
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
-from aicache.schemas.records import DeadLetter, Incident, JoinRequest
+from aicache.schemas.records import DeadLetter, Incident, JoinRequest, Model, Task
 from aicache.schemas.signing import signed, verify_record
 
 WAIT_S = 30.0
@@ -269,3 +269,41 @@ def test_incidents_and_dead_letters_are_listed_and_shown(
     assert aicache("dead-letters", "show", "99") == frame.USAGE
     assert aicache("round", "list") == frame.OK
     assert capsys.readouterr().out == "No round yet.\n"
+
+
+def test_tasks_are_listed_paused_and_their_models_rolled_back(
+    aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aicache("topics", "create") == frame.OK
+    task = make_task(kafka.deployment)
+    models = [
+        Model(kafka.deployment, "tags", n, n - 1, "", bytes([n]) * 32, 1, bytes([n] * 8), n, 5, None, [])
+        for n in (0, 1)
+    ]
+    write(kafka, topics.TASKS, [(b"tags", task)])
+    write(kafka, topics.MODELS, [(b"tags", model) for model in models])
+    capsys.readouterr()
+    assert aicache("task", "list", "--json") == frame.OK
+    assert [item["task"] for item in printed(capsys)] == ["tags"]
+    assert aicache("task", "show", "tags") == frame.OK
+    assert "… (20 in all)" in capsys.readouterr().out
+    assert aicache("task", "show", "tag") == frame.USAGE
+    assert aicache("task", "set", "tags", "paused") == frame.OK
+    assert [seen.record.state for seen in latest(kafka, topics.TASKS).values()] == ["paused"]
+    assert aicache("task", "set", "tags", "gone") == frame.USAGE
+    capsys.readouterr()
+    assert aicache("task", "rollback", "tags", "0", "--json") == frame.OK
+    assert printed(capsys) == {"task": "tags", "version": 2, "same_as": 0}
+    [newest] = latest(kafka, topics.MODELS).values()
+    assert (newest.record.version, newest.record.weights) == (2, models[0].weights)
+    assert aicache("task", "rollback", "tags", "2") == frame.USAGE
+
+
+def make_task(deployment: str) -> Task:
+    return Task(
+        deployment=deployment, task="tags", version=1, state="active", kind="model", description="tags that go together",
+        purpose="tags", length=20, labels=[f"l{n}" for n in range(20)], clip=1.0, clipping="flat", layers=[], scale=1.0,
+        noise="committee", noise_multiplier=1.0, honest=0, delta=1e-5, n_min=2, n_max=9, deadline_ms=1, grace_ms=1,
+        interval_ms=1, rounds=1, groups=1, robust="none", members=5, threshold=3, parameters="n10k", sketch_depth=0,
+        sketch_width=0, model=None, evaluates="",
+    )  # fmt: skip

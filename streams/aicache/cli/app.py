@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from aicache.cli import committee, config, dead_letters, doctor, enrol, incidents, privacy, rounds, tail, topics, up
+from aicache.cli import (
+    committee,
+    config,
+    dead_letters,
+    doctor,
+    enrol,
+    incidents,
+    privacy,
+    rounds,
+    tail,
+    tasks,
+    topics,
+    up,
+)
 from aicache.cli.frame import FAILED, USAGE, Options, run_guarded
 from aicache.privacy.errors import LocalError
 
@@ -56,7 +69,7 @@ def root(
     context.obj = Options(config_file, flags)
 
 
-for group in (committee, config, dead_letters, doctor, enrol, incidents, privacy, rounds, tail, topics, up):
+for group in (committee, config, dead_letters, doctor, enrol, incidents, privacy, rounds, tail, tasks, topics, up):
     group.register(app)
 
 

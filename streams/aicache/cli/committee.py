@@ -48,11 +48,11 @@ def init(
 
     settings = settings_of(context)
     public = (
-        _key(operator_key, "--operator-key")
+        key_of(operator_key, "--operator-key")
         if operator_key
         else operator.load(settings.operator.key).public_key().public_bytes_raw()
     )
-    known = _identities(pins) if pins else None
+    known = identities_of(pins) if pins else None
     who = commands.init(
         folder_of(context, member, folder),
         member,
@@ -147,24 +147,25 @@ def import_ledgers(
     taken = commands.import_ledgers(
         folder_of(context, member, folder),
         [file.read_text() for file in files],
-        roster=_identities(roster),
+        roster=identities_of(roster),
         threshold=threshold or settings_of(context).committee.threshold,
     )
     _print({"entries": taken}, as_json)
 
 
-def _key(text: str, where: str) -> bytes:
+def key_of(text: str, where: str) -> bytes:
+    """A key that was given as hexadecimal text."""
     try:
         return bytes.fromhex(text)
     except ValueError:
         raise LocalError(f"{where} holds no key", got="not hexadecimal", needed="64 hexadecimal digits") from None
 
 
-def _identities(file: Path) -> dict[int, bytes]:
+def identities_of(file: Path) -> dict[int, bytes]:
     """Members' identity keys by number, from a JSON file."""
     try:
         found = json.loads(file.read_text())
-        return {int(number): _key(str(key), str(file)) for number, key in found.items()}
+        return {int(number): key_of(str(key), str(file)) for number, key in found.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise LocalError(f"{file} is no list of identities: {error}", got=str(error), needed='{"1": "…"}') from None
 

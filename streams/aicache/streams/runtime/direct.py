@@ -1,0 +1,135 @@
+"""The direct shell: confluent-kafka brings batches to a fold, for the data plane.
+
+The new consumer group protocol hands out partitions one by one. An assigned partition is opened (its former owner is fenced, the
+state is loaded) and read on at the state's own offset, whatever the group has committed; a revoked one is dropped. Every error of
+Kafka ends the process, except being fenced, which gives up one partition. Boundary: confluent-kafka, the clock.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from aicache.privacy.errors import LocalError
+from aicache.producers.connection import KafkaSettings
+from aicache.streams.runtime.contract import Fold
+from aicache.streams.runtime.store import FencedError
+from aicache.streams.runtime.tasks import Raw, Task
+
+S = TypeVar("S")
+BATCH_MAX = 1_000
+BATCH_WAIT_S = 0.01
+QUEUED_KB_MAX = 32_768
+GROUP_PREFIX = "aicache-"
+
+
+class DirectShell(Generic[S]):
+    """Runs a fold.
+
+    Args:
+        fold: the logic; it reads one topic.
+        settings: how to reach Kafka.
+        instance: name of this worker, unique among those of the fold; None: a restart is a new member of the group.
+        on_batch: told (partition, inputs, seconds) after each transaction.
+    """
+
+    def __init__(
+        self,
+        fold: Fold[S],
+        settings: KafkaSettings,
+        *,
+        instance: str | None = None,
+        on_batch: Callable[[int, int, float], None] = lambda _partition, _inputs, _seconds: None,
+    ) -> None:
+        if len(fold.inputs) != 1:
+            raise LocalError("the direct shell reads one topic", got=len(fold.inputs), needed=1)
+        self.fold = fold
+        self._settings = settings
+        self._topic = settings.name(fold.inputs[0].name)
+        self._on_batch = on_batch
+        self.tasks: dict[int, Task[S]] = {}
+        config = settings.client_config(
+            client_id=f"aicache-{fold.name}",
+            group_id=settings.name(GROUP_PREFIX + fold.name),
+            group_protocol="consumer",
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            queued_max_messages_kbytes=QUEUED_KB_MAX,
+            fetch_wait_max_ms=10,
+        )
+        if instance is not None:
+            config["group.instance.id"] = instance
+        self._consumer = Consumer(config)
+
+    def run(self, stop: Callable[[], bool], on_ready: Callable[[], None] = lambda: None) -> None:
+        """Until told to stop.
+
+        Raises:
+            GapError, BreakerError, KafkaException: see `tasks`; a supervisor starts the process again.
+        """
+        told = False
+        try:
+            self._consumer.subscribe(
+                [self._topic], on_assign=self._assigned, on_revoke=self._dropped, on_lost=self._dropped
+            )
+            while not stop():
+                self.step()
+                if self.tasks and not told:
+                    told = True
+                    on_ready()
+        finally:
+            self._consumer.close()
+
+    def step(self) -> int:
+        """Take one batch, at most `BATCH_MAX` inputs, and process it."""
+        batches: dict[int, list[Raw]] = defaultdict(list)
+        for message in self._consumer.consume(BATCH_MAX, BATCH_WAIT_S):
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    continue
+                raise KafkaException(error)
+            raw = self._raw(message)
+            batches[raw.partition].append(raw)
+        return sum(self._process(partition, inputs) for partition, inputs in batches.items())
+
+    def _raw(self, message: KafkaMessage) -> Raw:
+        partition, offset, (_, timestamp_ms) = message.partition(), message.offset(), message.timestamp()
+        assert partition is not None and offset is not None, "what is consumed has a place"
+        return Raw(self.fold.inputs[0].name, partition, offset, timestamp_ms, message.key() or b"", message.value())
+
+    def _process(self, partition: int, inputs: list[Raw]) -> int:
+        task = self.tasks.get(partition)
+        if task is None:
+            return 0  # fetched before the partition was revoked: its new owner reads it
+        began = time.perf_counter()
+        try:
+            fresh = task.process(inputs)
+        except FencedError:
+            # The group has moved the partition and not told us yet, or we were away past our session.
+            del self.tasks[partition]
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+            return 0
+        self._on_batch(partition, fresh, time.perf_counter() - began)
+        return fresh
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = []
+        for place in partitions:
+            task = self.tasks[place.partition] = Task(self.fold, self._settings, place.partition)
+            position = task.position(self.fold.inputs[0].name)
+            places.append(
+                TopicPartition(self._topic, place.partition, OFFSET_BEGINNING if position is None else position)
+            )
+        consumer.incremental_assign(places)
+
+    def _dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # A partition that was given up when it was fenced is not assigned any more.
+        held = [place for place in partitions if self.tasks.pop(place.partition, None) is not None]
+        if held:
+            consumer.incremental_unassign(held)

@@ -1,0 +1,195 @@
+"""The state of one task in Kafka: what changed, what follows and how far was read, in one transaction.
+
+The changelog is one partition of the processor's compacted state topic. Whoever opens it first makes itself the only one who can
+write (`init_transactions` fences the producer before), then reads it. Invariant: state, outputs and offsets that a reader with
+`read_committed` sees belong to the same moment. Boundary: confluent-kafka.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from aicache.privacy.errors import AicacheError, LocalError, RemoteError
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas import topics
+from aicache.schemas.codec import Codec
+from aicache.schemas.records import DeadLetter
+from aicache.streams.runtime.contract import Message, Step
+
+OFFSETS_KEY = b"\x00offsets"
+TIMEOUT_S = 30.0
+TRANSACTION_TIMEOUT_MS = 60_000
+LOAD_BATCH = 5_000
+LOAD_WAIT_S = 0.02
+
+
+class FencedError(AicacheError):
+    """Another worker has opened the partition: what this one holds of it is worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a changelog holds.
+
+    Attributes:
+        version: of the fold that wrote it; 0 where it is empty.
+        offsets: the next offset to read, by topic (without prefix).
+        entries: state keys and values.
+    """
+
+    version: int
+    offsets: Mapping[str, int]
+    entries: Mapping[bytes, bytes]
+
+
+class TaskStore:
+    """The changelog of one task, opened for writing.
+
+    Args:
+        settings: how to reach Kafka.
+        processor: name of the fold.
+        partition: of the task.
+        version: of the fold; written with every transaction.
+        deployment: named in dead letters.
+    """
+
+    def __init__(self, settings: KafkaSettings, processor: str, partition: int, version: int) -> None:
+        self._settings = settings
+        self._processor = processor
+        self.partition = partition
+        self._version = version
+        self._codec = Codec()
+        self._topic = settings.name(topics.STATE_PREFIX + processor)
+        self._producer = Producer(
+            settings.client_config(
+                client_id=f"aicache-{processor}-{partition}",
+                transactional_id=f"{settings.prefix}aicache-{processor}-{partition}",
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                linger_ms=2,
+                compression_type="lz4",
+                partitioner="murmur2_random",
+                message_max_bytes=topics.RECORD_BYTES_MAX * 10,
+            )
+        )
+        self._call(self._producer.init_transactions, TIMEOUT_S)
+
+    def load(self) -> Loaded:
+        """Read the changelog to its end.
+
+        Raises:
+            KafkaException: Kafka fails.
+        """
+        entries: dict[bytes, bytes] = {}
+        header = b""
+        for key, value in self._changelog():
+            if key == OFFSETS_KEY:
+                header = value or b""
+            elif value is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = value
+        if not header:
+            return Loaded(0, {}, entries)
+        told = json.loads(header)
+        return Loaded(told["version"], told["offsets"], entries)
+
+    def _changelog(self) -> Iterator[tuple[bytes, bytes | None]]:
+        consumer = Consumer(
+            self._settings.client_config(
+                group_id=f"{self._settings.prefix}aicache-load",  # librdkafka wants a name; the group is never used
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=10,
+            )
+        )
+        try:
+            consumer.assign([TopicPartition(self._topic, self.partition, OFFSET_BEGINNING)])
+            silent_s = 0.0
+            while True:
+                batch = consumer.consume(LOAD_BATCH, LOAD_WAIT_S)  # waits until it is full or the time is up
+                silent_s = 0.0 if batch else silent_s + LOAD_WAIT_S
+                if silent_s > TIMEOUT_S:
+                    raise LocalError(
+                        "the broker does not give the state", got=f"{silent_s:.0f} s of silence", needed="an answer"
+                    )
+                for message in batch:
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return
+                        raise KafkaException(error)
+                    yield message.key() or b"", message.value()
+        finally:
+            consumer.close()
+
+    def commit(self, step: Step, offsets: Mapping[str, int], bad: Sequence[tuple[Message, RemoteError]] = ()) -> None:
+        """Write what follows from a batch, and how far was read, in one transaction.
+
+        Args:
+            step: from the fold.
+            offsets: the next offset to read, by topic.
+            bad: inputs that could not even be decoded.
+
+        Raises:
+            FencedError: another worker owns the partition now.
+            KafkaException: Kafka fails; nothing of it will be seen.
+        """
+        self._producer.begin_transaction()
+        for key, value in step.changed.items():
+            self._produce(self._topic, key, value, self.partition)
+        header = json.dumps({"version": self._version, "offsets": dict(offsets)}, sort_keys=True).encode()
+        self._produce(self._topic, OFFSETS_KEY, header, self.partition)
+        for output in step.outputs:
+            data = None if output.record is None else self._codec.encode(output.record)
+            self._produce(self._settings.name(output.topic), output.key, data, None, list(output.headers))
+        for message, error in (*bad, *step.dead):
+            self._produce(*self._dead_letter(message, error), None)
+        self._call(self._producer.commit_transaction, TIMEOUT_S)
+
+    def _dead_letter(self, message: Message, error: RemoteError) -> tuple[str, bytes, bytes]:
+        letter = DeadLetter(
+            deployment=self._settings.deployment,
+            processor=self._processor,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            timestamp_ms=message.timestamp_ms,
+            reason=error.reason,
+            detail=str(error)[:200],
+            size_bytes=len(message.body),
+        )
+        key = f"{message.topic}/{message.partition}/{message.offset}/{self._processor}".encode()
+        return self._settings.name(topics.DEAD_LETTERS.name), key, self._codec.encode(letter)
+
+    def _produce(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        partition: int | None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        where = {} if partition is None else {"partition": partition}
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=headers or None, **where)  # type: ignore[arg-type]
+                return
+            except BufferError:
+                self._producer.poll(0.1)  # the queue is full: writing waits, so reading waits
+
+    def _call(self, what: object, *args: float) -> None:
+        try:
+            what(*args)  # type: ignore[operator]
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}:
+                raise FencedError(
+                    f"another worker has opened partition {self.partition} of {self._processor}",
+                    got="fenced",
+                    needed="to be its only writer",
+                ) from None
+            raise

@@ -1,0 +1,130 @@
+"""One task of a fold: its state, its store, its place in the log. The part of the contract that both shells share.
+
+A batch is checked against the place that the state knows: what was seen before is dropped, and where offsets are contiguous a gap
+stops the process instead of being skipped. Boundary: the store.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from aicache.privacy.errors import AicacheError, RemoteError
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas.codec import Codec
+from aicache.streams.runtime.contract import Batch, Fold, Message, TimedFold
+from aicache.streams.runtime.store import TaskStore
+
+S = TypeVar("S")
+BREAKER_MESSAGES = 200
+BREAKER_SHARE = 0.5
+
+
+class GapError(AicacheError):
+    """Offsets are missing: records were lost, or the topic was made anew. Nothing may be skipped, so the process ends."""
+
+
+class BreakerError(AicacheError):
+    """So much of the input fails that the processor itself is likely wrong: it stops before it drains a topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An input as it came from Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes | None
+
+
+class Task(Generic[S]):
+    """A fold's task of one partition; opening it fences whoever had it before.
+
+    Args:
+        fold: the logic.
+        settings: how to reach Kafka.
+        partition: of every input topic.
+    """
+
+    def __init__(self, fold: Fold[S], settings: KafkaSettings, partition: int) -> None:
+        self.fold = fold
+        self.partition = partition
+        self._codec = Codec()
+        self._store = TaskStore(settings, fold.name, partition, fold.version)
+        loaded = self._store.load()
+        if loaded.version:
+            self.state = fold.load(partition, loaded.entries.items(), loaded.version)
+        else:
+            self.state = fold.empty(partition)
+        self.offsets = dict(loaded.offsets)
+        self._inputs = {topic.name: topic for topic in fold.inputs}
+        self._recent: list[bool] = []
+
+    def position(self, topic: str) -> int | None:
+        """The next offset to read; None where nothing has been read."""
+        return self.offsets.get(topic)
+
+    def process(self, inputs: Sequence[Raw]) -> int:
+        """Fold a batch into the state and write what follows; returns how many inputs were new.
+
+        Raises:
+            GapError, BreakerError, FencedError, KafkaException: the process has to end, or to give up the partition.
+        """
+        fresh = [raw for raw in inputs if self._is_next(raw)]
+        if not fresh:
+            return 0
+        messages, bad = self._decode(fresh)
+        step = self.fold.apply(self.state, Batch(self.partition, messages))
+        self._store.commit(step, self.offsets, bad)
+        self._check_breaker(len(fresh), len(bad) + len(step.dead))
+        return len(fresh)
+
+    def tick(self, now_ms: int) -> None:
+        """Let a timed fold act; does nothing where nothing follows."""
+        fold: TimedFold[S] = self.fold  # type: ignore[assignment]
+        step = fold.tick(self.state, now_ms)
+        if step.outputs or step.changed:
+            self._store.commit(step, self.offsets)
+
+    def _is_next(self, raw: Raw) -> bool:
+        expected = self.offsets.get(raw.topic)
+        if expected is not None:
+            if raw.offset < expected:
+                return False
+            if raw.offset > expected and self._inputs[raw.topic].contiguous:
+                raise GapError(
+                    f"{raw.topic} partition {raw.partition} goes on at {raw.offset}, but {self.fold.name} has read to "
+                    f"{expected}: records are missing",
+                    got=raw.offset,
+                    needed=expected,
+                )
+        self.offsets[raw.topic] = raw.offset + 1
+        return True
+
+    def _decode(self, inputs: Iterable[Raw]) -> tuple[list[Message], list[tuple[Message, RemoteError]]]:
+        messages: list[Message] = []
+        bad: list[tuple[Message, RemoteError]] = []
+        for raw in inputs:
+            place = (raw.topic, raw.partition, raw.offset, raw.timestamp_ms, raw.key)
+            if raw.value is None:
+                messages.append(Message(*place, None))
+                continue
+            try:
+                found = self._codec.decode(raw.value, *self._inputs[raw.topic].records)
+                messages.append(Message(*place, found.record, found.fingerprint, found.body))
+            except RemoteError as error:
+                bad.append((Message(*place, None, b"", raw.value), error))
+        return messages, bad
+
+    def _check_breaker(self, count: int, failed: int) -> None:
+        self._recent = (self._recent + [True] * failed + [False] * (count - failed))[-BREAKER_MESSAGES:]
+        share = sum(self._recent) / BREAKER_MESSAGES
+        if len(self._recent) == BREAKER_MESSAGES and share > BREAKER_SHARE:
+            raise BreakerError(
+                f"{share:.0%} of the last {BREAKER_MESSAGES} inputs of {self.fold.name} failed: look at "
+                f"`aicache dead-letters list --processor {self.fold.name}` before starting it again",
+                got=share,
+                needed=f"≤ {BREAKER_SHARE}",
+            )

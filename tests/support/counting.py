@@ -1,0 +1,52 @@
+"""A fold that counts items: small enough to be obviously right, so that what is tested is the runtime."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.schemas import topics
+from aicache.schemas.records import Trend, UsageBatch, UsageEvent
+from aicache.streams.runtime.contract import Batch, Output, Step
+
+DEPLOYMENT = "test"
+
+
+class Counting:
+    """How often each item was used; each batch publishes the new counts of what it changed."""
+
+    name = "trends"  # has a state topic
+    version = 1
+    inputs = (topics.USAGE,)
+
+    def empty(self, partition: int) -> Counter[str]:
+        del partition
+        return Counter()
+
+    def load(self, partition: int, entries: Iterable[tuple[bytes, bytes]], version: int) -> Counter[str]:
+        del partition
+        if version != self.version:
+            raise LocalError("counts of another version", got=version, needed=self.version)
+        return Counter({key.decode(): int(value) for key, value in entries})
+
+    def apply(self, state: Counter[str], batch: Batch) -> Step:
+        step = Step()
+        changed: set[str] = set()
+        for message in batch.messages:
+            assert isinstance(message.record, UsageBatch)
+            if message.record.language == "poison":
+                step.dead.append((message, RemoteError("it is poison", reason="poison")))
+                continue
+            for event in message.record.events:
+                state.update(event.items)
+                changed.update(event.items)
+        for item in sorted(changed):
+            step.changed[item.encode()] = str(state[item]).encode()
+            record = Trend(DEPLOYMENT, item, 0, 0, float(state[item]), 0.0, "uses", None)
+            step.outputs.append(Output(topics.TRENDS.name, item.encode(), record))
+        return step
+
+
+def usage(items: Sequence[str], language: str = "python", pseudonym: int = 0) -> UsageBatch:
+    event = UsageEvent("used", 1_700_000_000, list(items), [], "", 1, b"", -1, 0.0)
+    name = pseudonym.to_bytes(16, "big")
+    return UsageBatch(DEPLOYMENT, name, 1, 0, language, "", "linux", "build", "pytest@9", [event])

@@ -13,11 +13,13 @@ from aicache.cli import (
     enrol,
     incidents,
     privacy,
+    reducer,
     rounds,
     tail,
     tasks,
     topics,
     up,
+    worker,
 )
 from aicache.cli.frame import FAILED, USAGE, Options, run_guarded
 from aicache.privacy.errors import LocalError
@@ -69,7 +71,23 @@ def root(
     context.obj = Options(config_file, flags)
 
 
-for group in (committee, config, dead_letters, doctor, enrol, incidents, privacy, rounds, tail, tasks, topics, up):
+GROUPS = (
+    committee,
+    config,
+    dead_letters,
+    doctor,
+    enrol,
+    incidents,
+    privacy,
+    reducer,
+    rounds,
+    tail,
+    tasks,
+    topics,
+    up,
+    worker,
+)
+for group in GROUPS:
     group.register(app)
 
 

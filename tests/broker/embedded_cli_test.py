@@ -24,7 +24,7 @@ from aicache.local.writing import write
 from aicache.privacy.statements import client_id
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
-from aicache.schemas.records import DeadLetter, Incident, JoinRequest, Model, Task
+from aicache.schemas.records import DeadLetter, Incident, JoinRequest, Model
 from aicache.schemas.signing import signed, verify_record
 
 WAIT_S = 30.0
@@ -275,12 +275,17 @@ def test_tasks_are_listed_paused_and_their_models_rolled_back(
     aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert aicache("topics", "create") == frame.OK
-    task = make_task(kafka.deployment)
+    labels = ", ".join(f'"l{number}"' for number in range(20))
+    Path("tags.toml").write_text(f'task = "tags"\nkind = "histogram"\nlabels = [{labels}]\nepsilon = 1.0\nn_min = 50\n')
+    assert aicache("task", "simulate", "tags.toml") == frame.OK
+    assert aicache("task", "create", "tags.toml") == frame.OK
+    Path("bad.toml").write_text('task = "tags"\nkind = "histogram"\nlables = []\n')
+    assert aicache("task", "create", "bad.toml") == frame.USAGE
+    assert "bad.toml: unknown keys: lables" in capsys.readouterr().err
     models = [
         Model(kafka.deployment, "tags", n, n - 1, "", bytes([n]) * 32, 1, bytes([n] * 8), n, 5, None, [])
         for n in (0, 1)
     ]
-    write(kafka, topics.TASKS, [(b"tags", task)])
     write(kafka, topics.MODELS, [(b"tags", model) for model in models])
     capsys.readouterr()
     assert aicache("task", "list", "--json") == frame.OK
@@ -289,21 +294,26 @@ def test_tasks_are_listed_paused_and_their_models_rolled_back(
     assert "… (20 in all)" in capsys.readouterr().out
     assert aicache("task", "show", "tag") == frame.USAGE
     assert aicache("task", "set", "tags", "paused") == frame.OK
-    assert [seen.record.state for seen in latest(kafka, topics.TASKS).values()] == ["paused"]
+    assert [(seen.record.state, seen.record.version) for seen in latest(kafka, topics.TASKS).values()] == [
+        ("paused", 2)
+    ]
     assert aicache("task", "set", "tags", "gone") == frame.USAGE
     capsys.readouterr()
     assert aicache("task", "rollback", "tags", "0", "--json") == frame.OK
     assert printed(capsys) == {"task": "tags", "version": 2, "same_as": 0}
     [newest] = latest(kafka, topics.MODELS).values()
     assert (newest.record.version, newest.record.weights) == (2, models[0].weights)
-    assert aicache("task", "rollback", "tags", "2") == frame.USAGE
+    assert aicache("task", "rollback", "tags", "7") == frame.USAGE
 
 
-def make_task(deployment: str) -> Task:
-    return Task(
-        deployment=deployment, task="tags", version=1, state="active", kind="model", description="tags that go together",
-        purpose="tags", length=20, labels=[f"l{n}" for n in range(20)], clip=1.0, clipping="flat", layers=[], scale=1.0,
-        noise="committee", noise_multiplier=1.0, honest=0, delta=1e-5, n_min=2, n_max=9, deadline_ms=1, grace_ms=1,
-        interval_ms=1, rounds=1, groups=1, robust="none", members=5, threshold=3, parameters="n10k", sketch_depth=0,
-        sketch_width=0, model=None, evaluates="",
-    )  # fmt: skip
+def test_a_round_that_is_not_there_and_a_file_that_is_no_round_are_told(
+    aicache: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aicache("topics", "create") == frame.OK
+    assert aicache("verify", "tags-000001") == frame.USAGE
+    assert "aicache round list" in capsys.readouterr().err
+    assert aicache("round", "export", "tags-000001", "x.jsonl") == frame.USAGE
+    Path("x.jsonl").write_text("{}\n")
+    assert aicache("verify", "--file", "x.jsonl") == frame.FAILED
+    assert aicache("verify", "--file", "nowhere.jsonl") == frame.USAGE
+    assert aicache("verify") == frame.USAGE

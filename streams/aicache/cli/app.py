@@ -19,6 +19,7 @@ from aicache.cli import (
     tasks,
     topics,
     up,
+    verify,
     worker,
 )
 from aicache.cli.frame import FAILED, USAGE, Options, run_guarded
@@ -85,6 +86,7 @@ GROUPS = (
     tasks,
     topics,
     up,
+    verify,
     worker,
 )
 for group in GROUPS:

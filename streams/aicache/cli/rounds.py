@@ -1,6 +1,7 @@
 """`aicache round …`: the rounds of the tasks, from opening to result."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="See the rounds of the tasks.")
     group.command("list")(list_rounds)
     group.command("watch")(watch)
+    group.command("export")(export)
     app.add_typer(group, name="round")
 
 
@@ -73,6 +75,26 @@ def watch(
         over += row.state in ("done", "aborted")
         if count and over >= count:
             return
+
+
+def export(
+    context: typer.Context,
+    round_id: Annotated[str, typer.Argument(help="The round, as the list names it.", metavar="ROUND")],
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    as_json: Json = False,
+) -> None:
+    """Write what the log says about a round into a file that anybody can check without Kafka: `aicache verify --file`.
+
+    Example: `aicache round export tags-000001 tags-000001.jsonl`
+    """
+    from aicache.streams.rounds import exported
+    from aicache.streams.rounds.kafka import round_log
+
+    count = exported.write(file, round_log(kafka_of(context), round_id))
+    if as_json:
+        print_json({"file": file, "records": count})
+    else:
+        say(f"{count} records are in {file}.")
 
 
 def _rows(kafka: "KafkaSettings") -> "list[RoundRow]":

@@ -1,11 +1,11 @@
 """`aicache task …`: what is learned."""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aicache.cli.frame import Json, kafka_of, print_json, print_rows, print_table, say
+from aicache.cli.frame import FAILED, Json, kafka_of, print_json, print_rows, print_table, say, settings_of
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
@@ -14,17 +14,67 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "version", "state", "kind", "length", "crowd", "noise", "purpose", "description")
 LIST_SHOWN_MAX = 8
-STATES = ("active", "paused", "ended")
 
 
 def register(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = typer.Typer(no_args_is_help=True, help="Declare what is learned.")
+    group.command("create")(create)
+    group.command("simulate")(simulate)
     group.command("list")(list_tasks)
     group.command("show")(show)
     group.command("set")(set_state)
     group.command("rollback")(rollback)
     app.add_typer(group, name="task")
+
+
+def create(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="TOML, or Python that defines `task`.")],
+    as_json: Json = False,
+) -> None:
+    """Declare a task, or a new version of one; its rounds begin by themselves.
+
+    Example: `aicache task create tags.toml`
+    """
+    from aicache.streams.rounds import kafka as rounds
+    from aicache.streams.rounds.task import guarantee_of, load
+
+    kafka = kafka_of(context)
+    written = rounds.create_task(kafka, load(file, kafka.deployment))
+    if as_json:
+        print_json(written)
+        return
+    guarantee = guarantee_of(written)
+    say(f"{written.task}, version {written.version}: {written.kind} of {written.length} numbers")
+    say(f"each round costs a client epsilon {guarantee.epsilon:.3g} at delta {guarantee.delta:g}")
+
+
+def simulate(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="TOML, or Python that defines `task`.")],
+    clients: Annotated[int, typer.Option("--clients", "-n", help="Made-up clients; 0: the task's n_min.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Try a task on made-up clients before anybody sees it: one round, with the real mask and noise; no Kafka needed.
+
+    Example: `aicache task simulate tags.toml --clients 500`
+    """
+    import os
+    import time
+
+    from aicache.streams.rounds.simulate import simulate as try_out
+    from aicache.streams.rounds.task import load
+
+    task = load(file, settings_of(context).kafka.deployment)
+    outcome = try_out(task, clients=clients or task.n_min, entropy=os.urandom, seconds=time.perf_counter)
+    if as_json:
+        print_json(outcome)
+    else:
+        for line in outcome.lines():
+            say(line)
+    if not outcome.exact:
+        raise typer.Exit(FAILED)
 
 
 def list_tasks(context: typer.Context, as_json: Json = False) -> None:
@@ -76,16 +126,11 @@ def set_state(
 
     Example: `aicache task set tags paused`
     """
-    from aicache.local.writing import write
-    from aicache.schemas import topics
+    from aicache.streams.rounds import kafka as rounds
 
-    if state not in STATES:
-        raise LocalError(f"a task is {', '.join(STATES)}, not {state}", got=state, needed=STATES)
-    kafka = kafka_of(context)
-    found = replace(task_of(kafka, task), state=state)
-    write(kafka, topics.TASKS, [(task.encode(), found)])
+    written = rounds.set_state(kafka_of(context), task, state)
     if as_json:
-        print_json({"task": task, "state": state})
+        print_json({"task": task, "state": state, "version": written.version})
     else:
         say(f"{task} is {state}.")
 
@@ -100,23 +145,9 @@ def rollback(
 
     Example: `aicache task rollback tags 3`
     """
-    import time
+    from aicache.streams.rounds import kafka as rounds
 
-    from aicache.local.reading import read_all
-    from aicache.local.writing import write
-    from aicache.schemas import topics
-    from aicache.schemas.records import Model
-    from aicache.streams.rounds.models import roll_back
-
-    kafka = kafka_of(context)
-    log = (seen.record for seen in read_all(kafka, topics.MODELS))
-    known = {record.version: record for record in log if isinstance(record, Model) and record.task == task}
-    if version not in known or version == max(known):
-        raise LocalError(
-            f"the log has no earlier version {version} of {task}'s model", got=version, needed=sorted(known)[:-1]
-        )
-    model = roll_back(known[max(known)], known[version], time.time_ns() // 1_000_000)
-    write(kafka, topics.MODELS, [(task.encode(), model)])
+    model = rounds.rollback(kafka_of(context), task, version)
     if as_json:
         print_json({"task": task, "version": model.version, "same_as": version})
     else:
@@ -125,12 +156,9 @@ def rollback(
 
 def tasks_of(kafka: "KafkaSettings") -> "dict[str, Task]":
     """Every task by its name."""
-    from aicache.local.reading import latest
-    from aicache.schemas import topics
-    from aicache.schemas.records import Task
+    from aicache.streams.rounds.kafka import tasks
 
-    found = (seen.record for seen in latest(kafka, topics.TASKS).values())
-    return {record.task: record for record in found if isinstance(record, Task)}
+    return tasks(kafka)
 
 
 def task_of(kafka: "KafkaSettings", name: str) -> "Task":

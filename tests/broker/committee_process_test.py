@@ -188,6 +188,21 @@ def test_a_running_member_rotates_when_asked(log: KafkaLog, runner: Runner) -> N
     verify_record(second, first.identity_key)
 
 
+def test_a_retired_member_tells_everybody_and_ends(log: KafkaLog, runner: Runner) -> None:
+    world = world_on(log, runner, 1, 1)
+    folder = runner.init(world, 1)
+    process = runner.start(folder)
+    runner.ready(process)
+    process.terminate()
+    assert process.wait(WAIT_S) == 0
+    commands.retire(folder)
+    assert "member 1 is retired" in runner.fails(runner.start(folder))
+    log.until(
+        lambda: [record for record in log.records("aicache.committee", CommitteeMember) if record.retired], "retired"
+    )
+    world.now_ms = time.time_ns() // 1_000_000
+
+
 def test_a_store_restored_from_a_copy_refuses_until_it_is_told_of_the_loss(log: KafkaLog, runner: Runner) -> None:
     world = world_on(log, runner, 3, 2)
     folders = [runner.init(world, number) for number in (1, 2, 3)]

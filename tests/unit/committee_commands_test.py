@@ -78,6 +78,19 @@ def test_rotate_makes_the_next_key_and_erases_the_last(tmp_path: Path) -> None:
     assert commands.status(tmp_path)["needs_ledgers"]
 
 
+def test_a_retired_member_has_no_key_and_says_so(tmp_path: Path) -> None:
+    made(tmp_path)
+    assert commands.retire(tmp_path)["retired"]
+    status = commands.status(tmp_path)
+    assert status["retired"]
+    assert status["to_publish"] == 2
+    with pytest.raises(LocalError, match="no epoch key"):
+        commands.retire(tmp_path)
+    store = Store(tmp_path / FILE)
+    assert store.one("SELECT count(*) FROM epochs WHERE secret IS NOT NULL")[0] == 0
+    store.close()
+
+
 def test_ledgers_go_from_members_to_a_new_one(tmp_path: Path) -> None:
     roster = {number: bytes.fromhex(made(tmp_path / str(number), number)["identity"]) for number in (1, 2, 3)}
     texts = [commands.export_ledger(tmp_path / str(number)) for number in (1, 2, 3)]

@@ -123,6 +123,8 @@ def initialise(
 
 
 def _who(core: Core) -> dict[str, Any]:
+    if core.store.meta("retired"):
+        return {"member": core.number, "deployment": core.deployment, "identity": core.identity.hex(), "retired": True}
     epoch, key_id, until_ms = core.current_epoch()
     return {
         "member": core.number,
@@ -201,6 +203,26 @@ def rotate(folder: Path, *, after_loss: bool = False) -> dict[str, Any]:
             else:
                 member.rotate(_now_ms(), os.urandom)
             return _who(member.core)
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+def retire(folder: Path) -> dict[str, Any]:
+    """End a member for good: its keys are erased now, and its next `run` tells everybody and ends.
+
+    Args:
+        folder: the member's, which must not run. Export the ledger before, if another member takes its place.
+    """
+    lock = Lock(folder)
+    try:
+        store = Store(folder / FILE)
+        try:
+            member = Member(store, Limits.load(folder))
+            who = _who(member.core)
+            member.retire(_now_ms())
+            return {**who, "retired": True}
         finally:
             store.close()
     finally:

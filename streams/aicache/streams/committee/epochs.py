@@ -60,6 +60,16 @@ def _announce(core: Core, epoch: int, key: EpochKey, from_ms: int, until_ms: int
     core.say("aicache.committee", str(core.number).encode(), record)
 
 
+def retire(core: Core, now_ms: int) -> None:
+    """Announce that this member is gone, and erase all its keys."""
+    epoch, _, _ = core.current_epoch()
+    key, _ = core.epoch_key(epoch)
+    _announce(core, epoch, key, now_ms, now_ms, retired=True)
+    core.store.run("UPDATE epochs SET secret = NULL, storage_key = NULL, erased = 1")
+    core.store.set_meta("retired", 1)
+    core.forget_epoch(epoch)
+
+
 def erase_old_epochs(core: Core, voter: Voter, now_ms: int) -> bool:
     """Erase the keys before the newest that no open round needs, and those whose time is over; whether there was one."""
     erased = False

@@ -103,6 +103,8 @@ class MemberProcess:
         Raises:
             LocalError: the store is stale, the disk or Kafka failed.
         """
+        if self._store.meta("retired"):
+            self._publish_rest()
         try:
             self._assign()
             while not stop():
@@ -216,6 +218,15 @@ class MemberProcess:
                 self._produce(outgoing)
         self._producer.poll(0)
         self._check_failed()
+
+    def _publish_rest(self) -> None:
+        """What a retired member still has to say: that it is retired."""
+        self._publish()
+        self._producer.flush(BROKER_TIMEOUT_S)
+        self._check_failed()
+        self._note_confirmed()
+        number = self.member.core.number
+        raise LocalError(f"member {number} is retired, and all know", got="retired", needed="a member with a key")
 
     def _produce(self, outgoing: Outgoing) -> None:
         def done(error: KafkaError | None, _: Message) -> None:

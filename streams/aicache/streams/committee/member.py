@@ -31,7 +31,7 @@ from aicache.schemas.records import (
 from aicache.schemas.signing import verify_record
 from aicache.streams.committee.core import ABORT, Core, Incoming, Round
 from aicache.streams.committee.envelopes import Endorser
-from aicache.streams.committee.epochs import LOSS_STEP, erase_old_epochs, new_epoch
+from aicache.streams.committee.epochs import LOSS_STEP, erase_old_epochs, new_epoch, retire
 from aicache.streams.committee.limits import Limits
 from aicache.streams.committee.proposals import Proposals
 from aicache.streams.committee.rules import MEMBERS_MAX, check_client_name
@@ -313,6 +313,14 @@ class Member:
             erase_old_epochs(self.core, self._voter, now_ms)
         self.store.checkpoint()
         return epoch
+
+    def retire(self, now_ms: int) -> None:
+        """Take part in nothing any more: open rounds are dropped without a word, all keys are erased."""
+        with self.store.transaction():
+            for current in self.core.live_rounds():
+                self._voter.drop(current)
+            retire(self.core, now_ms)
+        self.store.checkpoint()
 
     def lose_history(self, now_ms: int, entropy: ByteSource) -> int:
         """The store is an old copy: nothing that was open is ever continued, all old keys go, and the ledger is not trusted."""

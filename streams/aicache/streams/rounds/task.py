@@ -65,7 +65,7 @@ DEFAULTS: Mapping[str, Any] = {
     "evaluates": "",
 }
 EXTRA = ("epsilon",)
-"""Besides the record's fields: instead of noise_multiplier, the epsilon of all `rounds` together, or of one if they have no end."""
+"""Besides the record's fields: instead of noise_multiplier, the epsilon of all `rounds` together, or of one without end."""
 
 
 def load(path: Path, deployment: str) -> Task:

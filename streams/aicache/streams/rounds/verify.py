@@ -282,16 +282,13 @@ def _envelopes(found: Found, proposal: Proposal, rho: bytes, manifest: Manifest)
 
 def _check_envelope(found: Found, proposal: Proposal, rho: bytes, entry: ManifestEntry) -> None:
     name = f"client {entry.client.hex()[:8]}"
+    key = _key_of(found, entry.client)
     for envelope in found.envelopes.get(entry.client, []):
         claims = (envelope.rho, envelope.digest, envelope.place, envelope.model_version, envelope.member)
         listed = (rho, entry.digest, entry.place, entry.model_version, 0)
-        if claims != listed or envelope.epoch_key_id != NO_EPOCH_KEY or envelope.task != proposal.task:
-            continue
-        require(
-            len(envelope.sealed) == len(proposal.roster), "malformed", f"{name} has not sealed a share to each member"
-        )
-        verify_record(envelope, _key_of(found, entry.client))
-        return
+        whole = envelope.task == proposal.task and len(envelope.sealed) == len(proposal.roster)
+        if claims == listed and whole and envelope.epoch_key_id == NO_EPOCH_KEY and _verifies(envelope, key):
+            return
     raise RemoteError(f"{name} has signed no envelope that says what the manifest lists", reason="no-envelope")
 
 

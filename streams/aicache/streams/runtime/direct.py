@@ -8,6 +8,7 @@ Kafka ends the process, except being fenced, which gives up one partition. Bound
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -24,6 +25,8 @@ BATCH_MAX = 1_000
 BATCH_WAIT_S = 0.01
 QUEUED_KB_MAX = 32_768
 GROUP_PREFIX = "aicache-"
+OPENING_MAX = 8
+"""Partitions opened at the same time: most of it is waiting for the broker."""
 
 
 class DirectShell(Generic[S]):
@@ -119,14 +122,17 @@ class DirectShell(Generic[S]):
         return fresh
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = []
-        for place in partitions:
-            task = self.tasks[place.partition] = Task(self.fold, self._settings, place.partition)
-            position = task.position(self.fold.inputs[0].name)
-            places.append(
-                TopicPartition(self._topic, place.partition, OFFSET_BEGINNING if position is None else position)
-            )
-        consumer.incremental_assign(places)
+        with ThreadPoolExecutor(OPENING_MAX) as pool:
+            opened = list(pool.map(self._open, (place.partition for place in partitions)))
+        self.tasks.update((task.partition, task) for task in opened)
+        consumer.incremental_assign([self._place(task) for task in opened])
+
+    def _open(self, partition: int) -> Task[S]:
+        return Task(self.fold, self._settings, partition)
+
+    def _place(self, task: Task[S]) -> TopicPartition:
+        position = task.position(self.fold.inputs[0].name)
+        return TopicPartition(self._topic, task.partition, OFFSET_BEGINNING if position is None else position)
 
     def _dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # A partition that was given up when it was fenced is not assigned any more.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
@@ -107,7 +107,9 @@ class TaskStore:
             )
         )
         try:
-            consumer.assign([TopicPartition(self._topic, self.partition, OFFSET_BEGINNING)])
+            self._require_partition(consumer)
+            # From offset 0, not from "the beginning": that would be asked for, half a second after the leader is not yet known.
+            consumer.assign([TopicPartition(self._topic, self.partition, 0)])
             silent_s = 0.0
             while True:
                 batch = consumer.consume(LOAD_BATCH, LOAD_WAIT_S)  # waits until it is full or the time is up
@@ -125,6 +127,16 @@ class TaskStore:
                     yield message.key() or b"", message.value()
         finally:
             consumer.close()
+
+    def _require_partition(self, consumer: Consumer) -> None:
+        """Raise unless the state topic has this partition: reading one that is not there would wait for ever."""
+        found = consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic]
+        if self.partition not in found.partitions:
+            raise LocalError(
+                f"{self._topic} has no partition {self.partition}: run `aicache topics check`",
+                got=len(found.partitions),
+                needed=f"> {self.partition}",
+            )
 
     def commit(self, step: Step, offsets: Mapping[str, int], bad: Sequence[tuple[Message, RemoteError]] = ()) -> None:
         """Write what follows from a batch, and how far was read, in one transaction.

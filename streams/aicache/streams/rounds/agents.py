@@ -1,0 +1,13 @@
+"""The coordinator on Faust. Boundary: faust, through the runtime's shell."""
+
+from typing import NoReturn
+
+from aicache.producers.connection import KafkaSettings
+from aicache.streams.rounds.enrolment import Admission
+from aicache.streams.rounds.logic import Coordinator
+from aicache.streams.runtime.faust_shell import FaustShell
+
+
+def run(settings: KafkaSettings, admission: Admission, identities: dict[int, bytes] | None = None) -> NoReturn:
+    """Run the coordinator until a signal ends it; prints `ready coordinator` when it reads."""
+    FaustShell(Coordinator(settings.deployment, admission, identities), settings).run()

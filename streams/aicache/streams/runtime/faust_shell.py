@@ -1,0 +1,180 @@
+"""The Faust shell: an agent brings batches to a fold, a timer lets it act, for the control plane.
+
+Faust acknowledges an event also when its agent fails, and several events in flight can commit past an unfinished one. So a batch
+is taken without acknowledgement, its transaction is done in a thread, then each event is acknowledged in order; and whatever goes
+wrong ends the process at once, before Faust can acknowledge anything. Partitions are those of the last assignment; events of
+others still arrive after a rebalance and are ignored, for opening their store would fence the new owner.
+Boundary: faust, the clock.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+import faust
+from confluent_kafka import Consumer, TopicPartition
+
+from aicache.producers.connection import KafkaSettings
+from aicache.streams.app import make_app
+from aicache.streams.runtime.contract import TimedFold
+from aicache.streams.runtime.store import FencedError
+from aicache.streams.runtime.tasks import Raw, Task
+
+S = TypeVar("S")
+BATCH_MAX = 500
+BATCH_WAIT_S = 0.02
+TICK_S = 0.1
+WATCH_S = 5.0
+STUCK_S = 60.0
+"""A partition whose end moves while its offset stands still for so long is stuck: the process ends."""
+EXIT_FAILED = 70
+
+
+class FaustShell(Generic[S]):
+    """Runs a timed fold.
+
+    Args:
+        fold: the logic.
+        settings: how to reach Kafka.
+        instance: see `make_app`.
+    """
+
+    def __init__(self, fold: TimedFold[S], settings: KafkaSettings, *, instance: str | None = None) -> None:
+        self.fold = fold
+        self.tasks: dict[int, Task[S]] = {}
+        self._settings = settings
+        self._names = {settings.name(topic.name): topic.name for topic in fold.inputs}
+        self._lock = asyncio.Lock()
+        self._told = False
+        self._still: dict[tuple[int, str], tuple[int, float]] = {}
+        self.app = make_app(fold.name, settings, instance=instance)
+        topic = self.app.topic(
+            *self._names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        self.app.agent(topic, concurrency=1, name=fold.name)(self._agent)
+        self.app.timer(interval=TICK_S)(self._tick)
+        self.app.timer(interval=WATCH_S)(self._watch)
+        self.app.on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
+        self.app.on_partitions_revoked.connect(self._revoked)  # type: ignore[arg-type]
+
+    def run(self) -> NoReturn:
+        """Until a signal ends it (exit 0), or an error (exit `EXIT_FAILED`)."""
+        try:
+            faust.Worker(self.app, loglevel="WARN", quiet=True).execute_from_commandline()
+        finally:
+            shutil.rmtree(self.app.conf.datadir, ignore_errors=True)
+        raise SystemExit(0)
+
+    # ------------------------------------------------------------ partitions
+
+    async def _assigned(self, _: object, assigned: Iterable[Any] = (), *__: object, **___: object) -> None:
+        try:
+            held: dict[int, set[str]] = defaultdict(set)
+            for place in assigned:
+                held[place.partition].add(place.topic)
+            async with self._lock:
+                whole = {partition for partition, names in held.items() if self._inputs_of(partition) <= names}
+                for partition in self.tasks.keys() - whole:
+                    del self.tasks[partition]
+                new = sorted(whole - self.tasks.keys())
+                opening = (asyncio.to_thread(Task, self.fold, self._settings, partition) for partition in new)
+                self.tasks.update(zip(new, await asyncio.gather(*opening), strict=True))
+        except BaseException as error:  # Faust would go on without the partition
+            _die(error)
+        if not self._told:
+            self._told = True
+            print(f"ready {self.fold.name}", flush=True)
+
+    def _inputs_of(self, partition: int) -> set[str]:
+        return {self._settings.name(topic.name) for topic in self.fold.inputs if partition < topic.partitions}
+
+    async def _revoked(self, _: object, revoked: Iterable[Any] = (), *__: object, **___: object) -> None:
+        async with self._lock:
+            for place in revoked:
+                self.tasks.pop(place.partition, None)
+
+    # ------------------------------------------------------------ work
+
+    async def _agent(self, stream: Any) -> None:
+        async for events in stream.noack_take(BATCH_MAX, within=BATCH_WAIT_S):
+            try:
+                await self._process(events)
+            except BaseException as error:  # an agent that fails acknowledges what it was given
+                _die(error)
+            for event in events:
+                await stream.ack(event)
+
+    async def _process(self, events: Sequence[Any]) -> None:
+        batches: dict[int, list[Raw]] = defaultdict(list)
+        for event in events:
+            message = event.message
+            key, value = message.key or b"", message.value
+            place = (self._names[message.topic], message.partition, message.offset, int(message.timestamp * 1000))
+            batches[message.partition].append(Raw(*place, key, value))
+        async with self._lock:
+            for partition, inputs in batches.items():
+                task = self.tasks.get(partition)
+                if task is not None:
+                    await self._guarded(partition, task.process, inputs)
+
+    async def _tick(self) -> None:
+        try:
+            async with self._lock:
+                for partition, task in list(self.tasks.items()):
+                    await self._guarded(partition, task.tick, time.time_ns() // 1_000_000)
+        except BaseException as error:
+            _die(error)
+
+    async def _guarded(self, partition: int, work: Any, argument: object) -> None:
+        try:
+            await asyncio.to_thread(work, argument)
+        except FencedError:
+            self.tasks.pop(partition, None)
+
+    async def _watch(self) -> None:
+        """End the process when a partition's end moves away from an offset that stands still."""
+        ends = await asyncio.to_thread(self._ends)
+        now_s = time.monotonic()
+        for (partition, topic), end in ends.items():
+            task = self.tasks.get(partition)
+            position = (task.position(topic) or 0) if task else end
+            before, since_s = self._still.get((partition, topic), (-1, now_s))
+            moving = position >= end or position != before
+            self._still[partition, topic] = (position, now_s if moving else since_s)
+            if not moving and now_s - since_s > STUCK_S:
+                _die(
+                    RuntimeError(f"{topic} partition {partition} stands still at {position} while its end is at {end}")
+                )
+
+    def _ends(self) -> dict[tuple[int, str], int]:
+        consumer = Consumer(
+            self._settings.client_config(
+                group_id=f"{self._settings.prefix}aicache-watch", isolation_level="read_committed"
+            )
+        )
+        try:
+            return {
+                (partition, topic.name): consumer.get_watermark_offsets(
+                    TopicPartition(self._settings.name(topic.name), partition), timeout=WATCH_S
+                )[1]
+                for topic in self.fold.inputs
+                for partition in self.tasks
+                if topic.contiguous and partition < topic.partitions
+            }
+        finally:
+            consumer.close()
+
+
+def _die(error: BaseException) -> NoReturn:
+    """End the process now: nothing is acknowledged, and a supervisor starts it again from the state in Kafka."""
+    if isinstance(error, asyncio.CancelledError):
+        raise error
+    traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)

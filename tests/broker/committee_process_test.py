@@ -200,7 +200,6 @@ def test_a_retired_member_tells_everybody_and_ends(log: KafkaLog, runner: Runner
     log.until(
         lambda: [record for record in log.records("aicache.committee", CommitteeMember) if record.retired], "retired"
     )
-    world.now_ms = time.time_ns() // 1_000_000
 
 
 def test_a_store_restored_from_a_copy_refuses_until_it_is_told_of_the_loss(log: KafkaLog, runner: Runner) -> None:

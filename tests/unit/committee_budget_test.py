@@ -11,6 +11,7 @@ from aicache.schemas.records import DeadLetter, RoundAborted
 from aicache.streams.committee import ledger
 from aicache.streams.committee.limits import PurposeBudget
 from aicache.streams.committee.member import Member
+from aicache.streams.committee.store import Store
 from support.rounds import DEPLOYMENT, LIMITS, Person, World
 
 ROUND = {"sigma": 403.0, "length": 100}  # about epsilon 1.1 a round at delta 1e-6
@@ -246,6 +247,25 @@ def test_erased_keys_are_nowhere_in_the_members_files(tmp_path) -> None:
     files = [path for path in tmp_path.iterdir() if path.name.startswith("member-1-")]
     assert any(secret in path.read_bytes() for path in files)
     member.rotate(world.now_ms, world.entropy)
+    assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_key_that_could_not_leave_the_journal_leaves_it_as_soon_as_nobody_reads(tmp_path) -> None:
+    world = World(members=3, threshold=2, clients=3, folder=tmp_path)
+    member = world.committee[1]
+    proposal, rho = endorse(world, "r1")
+    secret = member.core.epoch_key(1)[0].to_bytes()
+    member.rotate(world.now_ms, world.entropy)
+    member.store.run("PRAGMA busy_timeout = 10")
+    reader = Store(member.store.path, read_only=True)
+    rows = reader.each("SELECT * FROM senders")
+    next(rows)
+    finish(world, proposal, rho)
+    assert secrets(member) == [2]
+    assert any(secret in path.read_bytes() for path in tmp_path.iterdir()), "the reader's view holds the journal"
+    del rows  # an unfinished query keeps its view of the file
+    reader.close()
+    world.tick(world.now_ms + 1)
     assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
 
 

@@ -116,10 +116,9 @@ class Member:
             with self.store.transaction():
                 yield
                 self._settle(now_ms, entropy)
-            if self._erased:
-                self.store.checkpoint()
+            if self._erased and self.store.checkpoint():
+                self._erased = False
         finally:
-            self._erased = False
             self._closing.clear()
             self._stirred.clear()
             self._endorser.forget()
@@ -133,7 +132,7 @@ class Member:
             current_or_none = self.core.round(round_id)
             if current_or_none is not None and current_or_none.counted is None:
                 self._voter.settle(current_or_none)
-        self._erased = erase_old_epochs(self.core, self._voter, now_ms)
+        self._erased |= erase_old_epochs(self.core, self._voter, now_ms)
 
     # ------------------------------------------------------------ one record
 
@@ -243,7 +242,7 @@ class Member:
         if not record.retired and not self.store.meta("replaces"):
             raise LocalError(
                 f"member {self.core.number} exists already, with identity {record.identity_key.hex()[:16]}…: choose another "
-                "number, or init with --replace if that member is gone for good",
+                "number, or init with --replaces if that member is gone for good",
                 got=record.member,
                 needed="a number that nobody has",
             )

@@ -156,6 +156,8 @@ class Store:
             if create or memory:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if not read_only:
+                self.checkpoint()  # where the last process died between erasing a key and emptying the journal
         except sqlite3.Error as error:
             raise LocalError(
                 f"the member's store {self.path} cannot be opened: {error}", got=str(error), needed="a member's store"
@@ -281,6 +283,10 @@ class Store:
         )
         self.run("DELETE FROM refusals WHERE id <= (SELECT max(id) FROM refusals) - ?", REFUSALS_KEPT)
 
-    def checkpoint(self) -> None:
-        """Move the journal into the file and empty it: after keys were erased, no copy of them stays in the journal."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def checkpoint(self) -> bool:
+        """Move the journal into the file and empty it: after keys were erased, no copy of them stays in the journal.
+
+        Returns:
+            False where somebody was reading: the journal is as it was, try again.
+        """
+        return int(self.one("PRAGMA wal_checkpoint(TRUNCATE)")[0]) == 0

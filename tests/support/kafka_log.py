@@ -1,6 +1,7 @@
 """The `Log` of support.rounds on a real Kafka: what the test writes goes there, what members write comes from there."""
 
 import time
+from collections.abc import Iterable
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
@@ -26,7 +27,7 @@ WAIT_S = 60.0
 class KafkaLog(Log):
     """Args: settings: the test's Kafka; its topics exist (`create_all`)."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, more: Iterable[str] = ()) -> None:
         super().__init__()
         self.settings = settings
         self._producer = Producer(settings.client_config(acks="all", linger_ms=0))
@@ -36,7 +37,7 @@ class KafkaLog(Log):
         self._consumer.assign(
             [
                 TopicPartition(settings.name(name), partition, OFFSET_BEGINNING)
-                for name in MEMBERS_TOPICS
+                for name in dict.fromkeys((*MEMBERS_TOPICS, *more))
                 for partition in range(topic(name).partitions)
             ]
         )

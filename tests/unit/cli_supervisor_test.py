@@ -65,6 +65,13 @@ def test_a_service_that_is_silent_too_long_is_named(tmp_path: Path) -> None:
             running.wait_until_ready()
 
 
+def test_a_terminals_codes_around_the_line_do_not_hide_it(tmp_path: Path) -> None:
+    body = r"import signal; print('\x1b[?25l\x08\x1b[?25hready good', flush=True); signal.pause()"
+    with Supervisor(tmp_path, ready_timeout_s=20) as running:
+        running.start([service("good", body)])
+        running.wait_until_ready()
+
+
 def test_another_services_readiness_does_not_count(tmp_path: Path) -> None:
     with Supervisor(tmp_path, ready_timeout_s=0.2) as running:
         running.start([service("goo", GOOD)])

@@ -8,6 +8,7 @@ import typer
 from aicache.cli import (
     committee,
     config,
+    coordinator,
     dead_letters,
     doctor,
     enrol,
@@ -75,6 +76,7 @@ def root(
 GROUPS = (
     committee,
     config,
+    coordinator,
     dead_letters,
     doctor,
     enrol,

@@ -39,6 +39,7 @@ INTERRUPTED = 130
 REACH_TIMEOUT_S = 10.0
 DETAIL_CHARACTERS_MAX = 2_000
 WIDTH_IN_PIPES = 200
+NEEDED_CHARACTERS_MAX = 300
 
 # Which extra brings a module: what is imported, not what is installed.
 EXTRA_OF = {
@@ -124,7 +125,7 @@ def run_guarded(body: Callable[[], int]) -> int:
         code = _code_of(error)
         if code is None:
             raise
-        _say_error(str(error))
+        _say_error(str(error) + _needed(error))
         return code
 
 
@@ -150,6 +151,16 @@ def _code_of(error: Exception) -> int | None:
     if kafka is not None and isinstance(error, kafka.KafkaException):
         return UNREACHABLE
     return None
+
+
+def _needed(error: Exception) -> str:
+    """What the error says is needed, where its message does not say so itself."""
+    needed = getattr(error, "needed", None)
+    if isinstance(needed, list | tuple):
+        needed = ", ".join(map(str, needed))
+    if not isinstance(needed, str) or not needed or needed in str(error):
+        return ""
+    return f" (needed: {needed[:NEEDED_CHARACTERS_MAX]})"
 
 
 def _say_error(message: str) -> None:

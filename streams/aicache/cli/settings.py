@@ -319,4 +319,4 @@ def _explained(error: ValidationError, sources: Mapping[str, str]) -> LocalError
         )
         what = f"unknown key {key}" if item["type"] == "extra_forbidden" else f"{key}: {item['msg']}"
         lines.append(f"{place}: {what}")
-    return LocalError("\n".join(sorted(set(lines))), got=lines, needed="see docs/configuration.md")
+    return LocalError("\n".join(sorted(set(lines))), got=lines, needed=None)

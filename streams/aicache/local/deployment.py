@@ -19,7 +19,7 @@ from aicache.schemas.admin import create_topics
 from aicache.streams.committee import commands
 from aicache.streams.committee.store import FILE as MEMBER_STORE
 
-WORKERS = ("recommendations", "anomalies", "incidents", "trends")
+WORKERS = ("recommendations",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Plan:
         port: of the embedded one; 0: a free one.
         before: arguments before each command, as `("--config", "x.toml")`.
         ready_timeout_s: how long a service may take to be ready.
+        admission: "open" or "manual"; empty: as configured.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Plan:
     port: int = 0
     before: Sequence[str] = ()
     ready_timeout_s: float = 60.0
+    admission: str = ""
 
     @property
     def operator_key(self) -> Path:
@@ -189,4 +191,6 @@ class Deployment:
             "AICACHE_COMMITTEE__THRESHOLD": str(self.plan.threshold),
             "AICACHE_OPERATOR__KEY": str(self.plan.operator_key),
         }
+        if self.plan.admission:
+            env["AICACHE_OPERATOR__ADMISSION"] = self.plan.admission
         return [Service(name, [*words, *command_of(name)], env) for name in names]

@@ -9,6 +9,7 @@ names it: a broken one is seen, not hidden behind restarts. Boundary: processes 
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ RESTARTS_MAX = 5
 RESTART_WINDOW_S = 60.0
 STOP_GRACE_S = 10.0
 LOG_TAIL_LINES = 15
+TERMINAL_CODES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x08")  # Faust hides and shows the cursor, in a file too
 LOG_BYTES_MAX = 64 * 1024 * 1024  # a log that grew past this is begun again when its service starts
 
 
@@ -202,7 +204,7 @@ class Supervisor:
         name = item.service.name
         with self.log_file(name).open("rb") as log:
             log.seek(item.said)
-            item.ready = f"ready {name}".encode() in log.read().splitlines()
+            item.ready = f"ready {name}".encode() in TERMINAL_CODES.sub(b"", log.read()).splitlines()
         if item.ready:
             self._on_change(name, "ready")
         elif now_s - item.started_s > self._ready_timeout_s:

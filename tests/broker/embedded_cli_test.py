@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aicache.cli import frame
 from aicache.cli.app import run
 from aicache.local import operator
+from aicache.local.deployment import WORKERS, command_of, service_names
 from aicache.local.reading import follow, latest, read_all
 from aicache.local.writing import write
 from aicache.privacy.statements import client_id
@@ -165,8 +166,8 @@ def test_a_kafka_that_is_away_is_exit_code_3_and_named(
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`aicache up` with one committee member, ready."""
-    command = [sys.executable, "-m", "aicache.cli.main", "up", "--only", "member-1", "--json"]
+    """`aicache up` with every service, ready."""
+    command = [sys.executable, "-m", "aicache.cli.main", "up", "--json"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("AICACHE_")}
     with subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -184,7 +185,8 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = psutil.Process(process.pid).children(recursive=True)
     names = " ".join(" ".join(child.cmdline()) for child in found)
     assert "kafka.Kafka" in names
-    assert "committee run" in names
+    for service in service_names(5):
+        assert " ".join(command_of(service)) in names
     return found
 
 
@@ -317,3 +319,18 @@ def test_a_round_that_is_not_there_and_a_file_that_is_no_round_are_told(
     assert aicache("verify", "--file", "x.jsonl") == frame.FAILED
     assert aicache("verify", "--file", "nowhere.jsonl") == frame.USAGE
     assert aicache("verify") == frame.USAGE
+
+
+def test_every_worker_of_a_deployment_is_a_command() -> None:
+    from aicache.cli.worker import WORKERS as COMMANDS
+
+    assert set(WORKERS) == set(COMMANDS)
+
+
+ROUNDS = Path(__file__).parent.parent / "vectors"
+
+
+@pytest.mark.parametrize("file", sorted(ROUNDS.glob("round-*.jsonl")), ids=lambda path: path.name)
+def test_verify_tells_valid_rounds_from_invalid_ones(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = "good" in file.name
+    assert run(["verify", "--file", str(file), "--json"]) == (frame.OK if good else frame.FAILED)

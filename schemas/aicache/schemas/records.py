@@ -531,6 +531,21 @@ class ItemTable:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesCount:
+    """What one partition of usage has counted of one series in one window, so far. Topic series, key = all but the counts."""
+
+    deployment: str
+    series: str  # the signature or operation, in public names
+    release: str
+    window_start_s: int
+    window_s: int
+    partition: int  # of usage
+    events: int  # all that could have failed, or all durations
+    failures: int
+    sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """Something broke or slowed down. Topic insights.anomalies, key = incident."""
 
@@ -604,6 +619,7 @@ Record: TypeAlias = (
     | Aggregate
     | Recommendation
     | ItemTable
+    | SeriesCount
     | Incident
     | Trend
     | DeadLetter

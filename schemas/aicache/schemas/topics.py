@@ -156,6 +156,17 @@ RECOMMENDATIONS = Topic(
     "clients",
 )
 TABLES = _table("aicache.insights.tables", "item", (records.ItemTable,), "workers", "clients", 64 * KIB, 4)
+SERIES = Topic(
+    "aicache.series",
+    "series + release + window + partition",
+    (records.SeriesCount,),
+    1,
+    "delete",
+    2 * DAY_MS,
+    64 * KIB,
+    "workers",
+    "control plane",
+)
 ANOMALIES = Topic(
     "aicache.insights.anomalies",
     "incident",
@@ -199,6 +210,7 @@ TOPICS: tuple[Topic, ...] = (
     AGGREGATES,
     RECOMMENDATIONS,
     TABLES,
+    SERIES,
     ANOMALIES,
     TRENDS,
     DEAD_LETTERS,

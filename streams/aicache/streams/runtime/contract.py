@@ -74,9 +74,17 @@ class Step:
 class Fold(Protocol[S]):
     """A processor's logic. The state is changed in place; after a failed call it is loaded again."""
 
-    name: str
-    version: int
-    inputs: tuple[Topic, ...]
+    @property
+    def name(self) -> str:
+        """Of the processor: names its state topic, its group and its transactions."""
+
+    @property
+    def version(self) -> int:
+        """Of the state's form."""
+
+    @property
+    def inputs(self) -> tuple[Topic, ...]:
+        """What it reads."""
 
     def empty(self, partition: int) -> S:
         """The state before the first message."""

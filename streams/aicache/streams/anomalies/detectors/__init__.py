@@ -1,0 +1,1 @@
+"""Detectors with River's interface, a file an algorithm."""

@@ -84,3 +84,9 @@ def _options(command: Any) -> str:
         names = ", ".join(f"`{name}`" for name in [*item.opts, *item.secondary_opts])
         rows.append(f"| {names} | {item.help or ''} |")
     return "\n".join(["| option | means |", "|---|---|", *rows]) + "\n" if rows else ""
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())

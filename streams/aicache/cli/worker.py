@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aicache.cli.frame import Json, kafka_of
+from aicache.cli.frame import Json, kafka_of, print_json
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
     from aicache.producers.connection import KafkaSettings
-
-Body = Callable[[Callable[[], bool]], object]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +26,7 @@ def _group() -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="recommendations.")],
+    name: Annotated[str, typer.Argument(help="recommendations, anomalies, incidents or trends.")],
     instance: Annotated[
         str, typer.Option(help="A name that no other worker of this kind has: a restart rejoins at once.")
     ] = "",
@@ -38,25 +36,52 @@ def run(
 
     Example: `aicache worker run recommendations`
     """
-    from aicache.cli.service import serve
-
     if name not in WORKERS:
         raise LocalError(f"there is no worker {name}", got=name, needed=", ".join(WORKERS))
-    serve(name, WORKERS[name](kafka_of(context), name, instance or None), as_json=as_json)
+    try:
+        WORKERS[name](kafka_of(context), name, instance or None)
+    finally:
+        if as_json:
+            print_json({"service": name, "state": "stopped"})
 
 
-def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None) -> Body:
-    from aicache.cli.service import say_ready
+def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None) -> None:
+    """The data plane: batches by confluent-kafka."""
+    from aicache.cli.service import say_ready, serve
     from aicache.streams.runtime.direct import DirectShell
 
     shell = DirectShell(fold, kafka, instance=instance)
-    return lambda stop: shell.run(stop, lambda: say_ready(name))
+    serve(name, lambda stop: shell.run(stop, lambda: say_ready(name)))
 
 
-def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None) -> Body:
+def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None) -> None:
     from aicache.streams.recommendations.logic import Recommendations
 
-    return _direct(Recommendations(), kafka, name, instance)
+    _direct(Recommendations(), kafka, name, instance)
 
 
-WORKERS: dict[str, Callable[["KafkaSettings", str, str | None], Body]] = {"recommendations": _recommendations}
+def _anomalies(kafka: "KafkaSettings", name: str, instance: str | None) -> None:
+    from aicache.streams.anomalies.logic import Anomalies
+
+    _direct(Anomalies(), kafka, name, instance)
+
+
+def _incidents(kafka: "KafkaSettings", _name: str, _instance: str | None) -> None:
+    from aicache.streams.anomalies import agents
+
+    agents.run_incidents(kafka)
+
+
+def _trends(kafka: "KafkaSettings", _name: str, _instance: str | None) -> None:
+    from aicache.streams.anomalies import agents
+
+    agents.run_trends(kafka)
+
+
+# The last two run on Faust, which has signals of its own.
+WORKERS: dict[str, Callable[["KafkaSettings", str, str | None], None]] = {
+    "recommendations": _recommendations,
+    "anomalies": _anomalies,
+    "incidents": _incidents,
+    "trends": _trends,
+}

@@ -19,7 +19,7 @@ from aicache.schemas.admin import create_topics
 from aicache.streams.committee import commands
 from aicache.streams.committee.store import FILE as MEMBER_STORE
 
-WORKERS = ("recommendations",)
+WORKERS = ("recommendations", "anomalies", "incidents", "trends")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from aicache.streams.rounds.state import Changes, RoundState, State, keep_budget
 CHANCE_MAX = 1e-6
 """A client is left out when that its groups were dropped every time has, for an honest one, at most this probability."""
 DAY_MS = 86_400_000
-WINDOW_MS = 365 * DAY_MS
+WINDOW_MS = 30 * DAY_MS
+"""As members' own rules have it; theirs decide, this is what is published."""
 
 
 def guarantee_of(proposal: Proposal) -> accounting.RoundGuarantee:

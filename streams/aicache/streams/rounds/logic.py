@@ -5,9 +5,12 @@ state and what it publishes go to Kafka in one transaction, so a coordinator tha
 can never publish two manifests of a round. Pure: the time comes with `tick`.
 """
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from aicache.privacy.errors import LocalError, RemoteError
+from aicache.privacy.statements import client_id
 from aicache.schemas import topics
 from aicache.schemas.records import (
     Aggregate,
@@ -26,8 +29,10 @@ from aicache.schemas.records import (
     Vote,
 )
 from aicache.schemas.signing import verify_record
+from aicache.schemas.topics import Topic
 from aicache.streams.rounds import budgets, models
 from aicache.streams.rounds import state as state_of
+from aicache.streams.rounds.checking import check_task, verify_envelope
 from aicache.streams.rounds.enrolment import Admission
 from aicache.streams.rounds.manifest import make_manifest
 from aicache.streams.rounds.proposing import propose
@@ -43,12 +48,14 @@ from aicache.streams.rounds.state import (
     forget_round,
     keep_client,
     keep_ends,
+    keep_manifest,
     keep_member,
     keep_model,
     keep_phase,
     keep_record,
     keep_task,
     load,
+    momentum_key,
     set_manifest,
 )
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
@@ -72,9 +79,9 @@ class Coordinator:
         identities: identity keys of the committee by number, as the operator was given them; others are refused. Empty: any.
     """
 
-    name = "coordinator"
-    version = 1
-    inputs = (
+    name: str = "coordinator"
+    version: int = 1
+    inputs: tuple[Topic, ...] = (
         topics.TASKS,
         topics.COMMITTEE,
         topics.JOINS,
@@ -122,6 +129,7 @@ class Coordinator:
             raise RemoteError("the record is of another deployment", reason="wrong-deployment", needed=self.deployment)
         match record:
             case Task():
+                check_task(record)
                 known = state.tasks.get(record.task)
                 if known is None:
                     state.tasks[record.task] = TaskState(record)
@@ -133,9 +141,7 @@ class Coordinator:
             case JoinRequest():
                 self._answer(state, message, record, step)
             case Enrolment():
-                state.enrolments_end = message.offset + 1
-                state.clients[record.client] = record
-                keep_client(state, record, step.changed)
+                self._enrol(state, message, record, step)
             case Model():
                 self._take_model(state, record, step)
             case Aggregate():
@@ -145,36 +151,60 @@ class Coordinator:
             case _:
                 raise RemoteError("the coordinator does not read this record", reason="wrong-record")
 
+    def _enrol(self, state: State, message: Message, record: Enrolment, step: Step) -> None:
+        state.enrolments_end = message.offset + 1  # also past a forged one: a proposal names how far the topic was read
+        keep_ends(state, step.changed)
+        if record.client != client_id(record.public_key):
+            raise RemoteError("an enrolment names another client than its key's", reason="wrong-client-name")
+        verify_record(record, self.admission.operator_key.public_key().public_bytes_raw())
+        state.clients[record.client] = record
+        state.answered.discard(record.client)
+        keep_client(state, record, step.changed)
+
     def _take_member(self, state: State, record: CommitteeMember, step: Step) -> None:
         verify_record(record, record.identity_key)
         known = state.committee.get(record.member)
-        pinned = self.identities.get(record.member, record.identity_key if known is None else known.identity_key)
+        taken = known is not None and not known.retired and known.valid_until_ms > state.now_ms
+        pinned = self.identities.get(record.member, known.identity_key if known and taken else record.identity_key)
         if record.identity_key != pinned:
             raise RemoteError("another identity under this member's number", reason="foreign-member", got=record.member)
-        if known is None or record.epoch >= known.epoch:
+        same = known is not None and known.identity_key == record.identity_key
+        if known is None or not same or record.epoch >= known.epoch:
             state.committee[record.member] = record
             keep_member(record, step.changed)
 
     def _answer(self, state: State, message: Message, record: JoinRequest, step: Step) -> None:
-        enrolled = sum(not client.revoked for client in state.clients.values())
-        enrolment = self.admission.answer(record, enrolled, message.timestamp_ms)
-        if enrolment is None or enrolment.client in state.clients:
+        client = client_id(record.public_key)
+        if client in state.clients or client in state.answered:
             return  # who was revoked stays out until the operator says otherwise
-        step.outputs.append(Output(topics.ENROLMENTS.name, enrolment.client, enrolment))
+        enrolled = len(state.clients) + len(state.answered)
+        enrolment = self.admission.answer(record, enrolled, message.timestamp_ms)
+        if enrolment is not None:
+            state.answered.add(client)
+            step.outputs.append(Output(topics.ENROLMENTS.name, client, enrolment))
 
     def _take_model(self, state: State, record: Model, step: Step) -> None:
+        """The operator's roll-back; our own models come back as known."""
         known = state.models.get(record.task)
-        if known is None or record.version > known.version:  # the operator's roll-back; our own come back as known
-            state.models[record.task] = record
-            state.momentum.pop(record.task, None)
-            keep_model(state, record.task, step.changed)
+        ours = any(
+            v.digest == record.digest and v.version == record.version for v in state.versions.get(record.task, [])
+        )
+        if ours or (known is not None and (record.round_id or record.length != known.length)):
+            return
+        if hashlib.sha256(record.weights).digest() != record.digest or len(record.weights) != 8 * record.length:
+            raise RemoteError("the model's digest is not that of its weights", reason="bad-model")
+        if known is not None and record.version <= known.version:  # a round was faster than the operator
+            record = replace(record, version=known.version + 1)
+            step.outputs.append(Output(topics.MODELS.name, record.task.encode(), record))
+        state.models[record.task] = record
+        state.momentum.pop(record.task, None)
+        step.changed[momentum_key(record.task)] = None
+        keep_model(state, record.task, step.changed)
 
     def _take_of_round(
         self, state: State, message: Message, record: Envelope | Approval | Vote | Endorsement | Receipt, step: Step
     ) -> None:
         current = state.rounds.get(record.round_id)
-        if isinstance(record, Envelope):
-            self._note_place(state, record, step)
         if current is None:
             return  # late, or of a round that was never proposed here: nobody is harmed
         if record.rho != current.rho:
@@ -187,13 +217,17 @@ class Coordinator:
         elif isinstance(record, Envelope):
             if len(current.claims.get(record.sender, {})) >= CLAIMS_MAX:
                 raise RemoteError("too many envelopes of one sender", reason="second-envelope")
-            record = Envelope(**{name: getattr(record, name) for name in Envelope.__slots__} | {"sealed": []})
+            verify_envelope(state, current, record)
+            self._note_place(state, record, step)
+            record = replace(record, sealed=[])
         if file_record(current, record):
-            keep_record(current, record, f"{message.topic}@{message.offset}", step.changed)
+            keep_record(current, record, f"{message.topic}@{message.offset:020d}", step.changed)
 
     def _note_place(self, state: State, record: Envelope, step: Step) -> None:
         end = max(record.place.offsets, default=-1) + 1
-        if end > state.updates_end.get(record.place.partition, 0):
+        if 0 <= record.place.partition < topics.UPDATES.partitions and end > state.updates_end.get(
+            record.place.partition, 0
+        ):
             state.updates_end[record.place.partition] = end
             keep_ends(state, step.changed)
 
@@ -206,8 +240,12 @@ class Coordinator:
             self._charge(state, current, step)
         budgets.note_dropped(state, current.manifest, record, current.proposal.groups, step.changed)
         known = state.tasks[record.task]
-        make = {"model": models.step, "evaluation": models.note_evaluation}.get(known.task.kind)
-        model = make(state, known.task, record, step.changed) if make else None
+        model = None
+        if known.task.kind == "model":
+            model = models.step(state, known.task, record, step.changed)
+        elif known.task.kind == "evaluation":
+            measured = current.proposal.model_versions[0].version
+            model = models.note_evaluation(state, known.task, record, measured, step.changed)
         if model is not None:
             step.outputs.append(Output(topics.MODELS.name, model.task.encode(), model))
         known.finished += 1
@@ -236,7 +274,7 @@ class Coordinator:
             model = state.models[name] = models.first_model(task, state.now_ms)
             keep_model(state, name, step.changed)
             step.outputs.append(Output(topics.MODELS.name, name.encode(), model))
-        if sum(not client.revoked for client in state.clients.values()) < task.n_min * task.groups:
+        if state.enrolled() < task.n_min * task.groups:
             return  # nothing could be opened: wait for clients without a word
         try:
             current = propose(state, task, known.rounds + 1, state.now_ms)
@@ -272,6 +310,9 @@ class Coordinator:
         full = accepted >= current.proposal.n_max
         if not full and state.now_ms < current.proposal.deadline_ms:
             return
+        late_ms = current.proposal.deadline_ms + current.proposal.grace_ms
+        if len(current.standing()) < current.proposal.quorum and state.now_ms < late_ms:
+            return  # members' vectors have a grace of their own: without k of them nothing can be listed
         closed = RoundClosed(
             deployment=self.deployment,
             task=current.proposal.task,
@@ -284,9 +325,8 @@ class Coordinator:
         self._enter(state, current, CLOSING, step)
 
     def _close(self, state: State, current: RoundState, waited_ms: int, step: Step) -> None:
-        answered = len(current.nonces)
-        everybody = answered == len(current.proposal.roster)
-        if not everybody and waited_ms <= current.proposal.grace_ms:
+        everybody = current.approvals.keys() <= current.nonces.keys()  # who never approved does not answer either
+        if (not everybody or current.unread()) and waited_ms <= current.proposal.grace_ms:
             return
         manifest = make_manifest(current, budgets.excluded(state))
         if manifest is None and waited_ms <= current.proposal.grace_ms:
@@ -297,6 +337,7 @@ class Coordinator:
             self._abort(state, current, "under-n-min", step)
         else:
             set_manifest(current, manifest)
+            keep_manifest(current, step.changed)
             step.outputs.append(_round_output(current, manifest))
             self._enter(state, current, VOTING, step)
 

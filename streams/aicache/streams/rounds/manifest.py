@@ -45,7 +45,7 @@ def make_manifest(current: RoundState, excluded: frozenset[bytes] = frozenset())
     members, clients = next(choice for choice in choices if len(choice[1]) >= best * (1 - LOSS_MAX))
     nonces = [current.nonces[number] for number in members]
     groups: dict[int, list[ManifestEntry]] = {group: [] for group in range(proposal.groups)}
-    for client in sorted(clients)[: proposal.n_max]:
+    for client in sorted(clients[: proposal.n_max]):  # the first to arrive: names must not decide who counts
         claim = current.claims[client][current.received[client]]
         entry = ManifestEntry(client, claim.digest, claim.model_version, claim.place)
         groups[group_of(nonces, client, proposal.groups)].append(entry)

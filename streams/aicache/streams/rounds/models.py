@@ -91,15 +91,15 @@ def _so_far(before: Model, aggregate: Aggregate) -> Guarantee:
     )
 
 
-def note_evaluation(state: State, task: Task, aggregate: Aggregate, changes: Changes) -> Model | None:
-    """Add a point to the curve of the model that an evaluation measured."""
+def note_evaluation(state: State, task: Task, aggregate: Aggregate, version: int, changes: Changes) -> Model | None:
+    """Add a point to the curve of the model that an evaluation measured; `version` is the one that was measured."""
     model = state.models.get(task.evaluates)
     if model is None or aggregate.n == 0:
         return None
     hits, trials = np.frombuffer(aggregate.sum, dtype="<i8")[:2].astype(np.float64)
     if trials <= 0:
         return None
-    point = Metric(f"recall@v{model.version}", float(min(max(hits / trials, 0.0), 1.0)), aggregate.n)
+    point = Metric(f"recall@v{version}", float(min(max(hits / trials, 0.0), 1.0)), aggregate.n)
     model = replace(model, metrics=[*model.metrics, point][-METRICS_MAX:])
     state.models[task.evaluates] = model
     keep_model(state, task.evaluates, changes)

@@ -25,12 +25,12 @@ def roster_of(state: State, task: Task, ends_ms: int) -> list[RosterEntry]:
 
 
 def model_versions(state: State, task: Task) -> list[ModelVersion]:
-    """The versions that a client may have started from: the newest, and those of the window behind it."""
-    name = task.evaluates or task.task
-    model = state.models.get(name)
-    if task.kind not in {"model", "evaluation"} or model is None:
+    """The versions that a client may have started from: the newest first, then those of the window behind it."""
+    if task.kind not in {"model", "evaluation"}:
         return []
-    return [ModelVersion(model.version, model.digest)]
+    known = state.versions.get(task.evaluates or task.task, [])
+    behind = task.model.window if task.model is not None else 0
+    return list(reversed(known))[: behind + 1]
 
 
 def propose(state: State, task: Task, number: int, now_ms: int) -> RoundState:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.privacy.statements import record_digest
+from aicache.privacy.statements import member_sender_id, record_digest
 from aicache.schemas.codec import Codec, body_of
 from aicache.schemas.records import (
     Approval,
@@ -24,6 +24,7 @@ from aicache.schemas.records import (
     Envelope,
     Manifest,
     Model,
+    ModelVersion,
     PartitionOffset,
     Place,
     Proposal,
@@ -34,6 +35,10 @@ from aicache.schemas.records import (
 )
 
 CODEC = Codec()
+VERSIONS_MAX = 65
+"""Digests of model versions that are remembered: the newest, and the widest window behind it."""
+PIECE_BYTES = 900_000
+"""A manifest may be larger than a record of the changelog: it is kept in pieces."""
 K = TypeVar("K")
 V = TypeVar("V")
 PROPOSED, COLLECTING, CLOSING, VOTING, OPENING = "proposed", "collecting", "closing", "voting", "opening"
@@ -81,6 +86,31 @@ class RoundState:
     votes: dict[int, bytes] = field(default_factory=dict)
     keys: set[bytes] = field(default_factory=set)
 
+    def endorsers(self, sender: bytes, digest: bytes) -> int:
+        """How many members have endorsed a sender under a digest."""
+        return sum(known.get(sender) == digest for known in self.endorsed.values())
+
+    def standing(self) -> list[int]:
+        """Members whose noise vectors, one a group, the reducer has read and a quorum has endorsed."""
+        found = []
+        for entry in self.proposal.roster:
+            senders = [member_sender_id(entry.identity_key, group) for group in range(self.proposal.groups)]
+            digests = [self.received.get(sender) for sender in senders]
+            if entry.member in self.approvals and all(
+                digest is not None and self.endorsers(sender, digest) >= self.proposal.quorum
+                for sender, digest in zip(senders, digests, strict=True)
+            ):
+                found.append(entry.member)
+        return found
+
+    def unread(self) -> bool:
+        """Whether a quorum has endorsed a client whose ciphertext the reducer has not read so far."""
+        return any(
+            sender not in self.received
+            and any(not c.member and self.endorsers(sender, d) >= self.proposal.quorum for d, c in claims.items())
+            for sender, claims in self.claims.items()
+        )
+
     def accepted(self) -> int:
         """Clients whose ciphertext has been read and whose envelope a quorum has endorsed under the same digest."""
         return sum(
@@ -88,7 +118,7 @@ class RoundState:
             for sender, digest in self.received.items()
             if (claim := self.claims.get(sender, {}).get(digest)) is not None
             and not claim.member
-            and sum(known.get(sender) == digest for known in self.endorsed.values()) >= self.proposal.quorum
+            and self.endorsers(sender, digest) >= self.proposal.quorum
         )
 
 
@@ -124,10 +154,17 @@ class State:
     updates_end: dict[int, int] = field(default_factory=dict)
     rounds: dict[str, RoundState] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
+    versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
     momentum: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     budgets: dict[tuple[bytes, str], Budget] = field(default_factory=dict)
     streaks: dict[bytes, float] = field(default_factory=dict)
     now_ms: int = 0
+    answered: set[bytes] = field(default_factory=set, compare=False)
+    """Clients whose enrolment was written and has not been read back yet; after a restart one may be written again."""
+
+    def enrolled(self) -> int:
+        """How many clients may take part."""
+        return sum(not client.revoked for client in self.clients.values())
 
 
 Changes = dict[bytes, bytes | None]
@@ -164,10 +201,21 @@ def keep_ends(state: State, changes: Changes) -> None:
 
 
 def keep_model(state: State, task: str, changes: Changes) -> None:
-    """Write down a model and its momentum."""
-    changes[_key("model", task)] = CODEC.encode(state.models[task])
+    """Write down a model, its momentum, and the digests of the versions before it, newest last."""
+    model = state.models[task]
+    changes[_key("model", task)] = CODEC.encode(model)
+    known = state.versions.setdefault(task, [])
+    if not known or known[-1].version < model.version:
+        known.append(ModelVersion(model.version, model.digest))
+        del known[:-VERSIONS_MAX]
+    changes[_key("versions", task)] = json.dumps([[v.version, v.digest.hex()] for v in known]).encode()
     if task in state.momentum:
         changes[_key("momentum", task)] = state.momentum[task].astype("<f8").tobytes()
+
+
+def momentum_key(task: str) -> bytes:
+    """Where a model's momentum is kept."""
+    return _key("momentum", task)
 
 
 def keep_budget(record: Budget, changes: Changes) -> None:
@@ -188,9 +236,16 @@ def keep_phase(current: RoundState, changes: Changes) -> None:
     for key, value in ((_key("proposal", name), CODEC.encode(current.proposal)), (_key("phase", name), phase)):
         current.keys.add(key)
         changes[key] = value
-    if current.manifest is not None:
-        current.keys.add(_key("manifest", name))
-        changes[_key("manifest", name)] = CODEC.encode(current.manifest)
+
+
+def keep_manifest(current: RoundState, changes: Changes) -> None:
+    """Write down the manifest, in pieces."""
+    assert current.manifest is not None
+    data = CODEC.encode(current.manifest)
+    for index, start in enumerate(range(0, len(data), PIECE_BYTES)):
+        key = _key("manifest", current.proposal.round_id, f"{index:04d}")
+        current.keys.add(key)
+        changes[key] = data[start : start + PIECE_BYTES]
 
 
 def keep_record(current: RoundState, record: Record, place: str, changes: Changes) -> None:
@@ -248,6 +303,7 @@ def load(entries: Iterable[tuple[bytes, bytes]]) -> State:
     """The state from the changelog."""
     state = State()
     later: list[tuple[list[str], bytes, bytes]] = []
+    pieces: dict[str, list[bytes]] = {}
     for key, value in entries:
         kind, *names = key.decode().split("|")
         if kind in {"progress", "phase", "manifest", "record", "momentum"}:
@@ -260,8 +316,13 @@ def load(entries: Iterable[tuple[bytes, bytes]]) -> State:
                 setattr(state.tasks[name], attribute, number)
         elif kind == "momentum":
             state.momentum[name] = np.frombuffer(value, dtype="<f8").copy()
+        elif kind == "manifest":
+            pieces.setdefault(name, []).append(value)
+            state.rounds[name].keys.add(key)
         else:
             _load_of_round(state.rounds[name], kind, key, value)
+    for name, found in pieces.items():
+        set_manifest(state.rounds[name], CODEC.decode(b"".join(found), Manifest).record)
     return state
 
 
@@ -277,6 +338,9 @@ def _load_plain(state: State, kind: str, names: list[str], key: bytes, value: by
         state.updates_end = dict(updates)
     elif kind == "model":
         state.models[names[0]] = CODEC.decode(value, Model).record
+    elif kind == "versions":
+        found = [ModelVersion(version, bytes.fromhex(digest)) for version, digest in json.loads(value)]
+        state.versions[names[0]] = found
     elif kind == "budget":
         budget = CODEC.decode(value, Budget).record
         state.budgets[budget.client, budget.purpose] = budget
@@ -291,8 +355,6 @@ def _load_of_round(current: RoundState, kind: str, key: bytes, value: bytes) -> 
     current.keys.add(key)
     if kind == "phase":
         current.phase, current.phase_since_ms = json.loads(value)
-    elif kind == "manifest":
-        set_manifest(current, CODEC.decode(value, Manifest).record)
     else:
         file_record(current, CODEC.decode(value, Approval, Vote, Receipt, Endorsement, Envelope).record)
 

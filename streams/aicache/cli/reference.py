@@ -35,7 +35,10 @@ def markdown() -> str:
         parts.append(f"## aicache {' '.join(path)}\n\n{text}\n")
         arguments = [item for item in command.params if item.param_type_name == "argument"]
         if arguments:
-            lines = [f"- `{item.human_readable_name}`: {item.help or ''}".rstrip() for item in arguments]
+            lines = [
+                f"- `{(item.metavar or item.name.upper()).strip('[]')}`: {item.help or ''}".rstrip()
+                for item in arguments
+            ]
             parts.append("\n".join(lines) + "\n")
         parts.append(_options(command))
     parts += ["## Every setting\n", settings_table()]

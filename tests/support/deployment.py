@@ -17,6 +17,7 @@ from support.rounds import DEPLOYMENT, START_MS, Person, World
 TICK_MS = 100
 REDUCER_TOPICS = (
     "aicache.tasks",
+    "aicache.enrolments",
     "aicache.rounds",
     "aicache.envelopes",
     "aicache.votes",

@@ -19,7 +19,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec, Decoded
-from aicache.schemas.records import Aggregate, Proposal, Record, Task, UpdateChunk
+from aicache.schemas.records import Aggregate, Enrolment, Envelope, Proposal, Record, Task, UpdateChunk
 from aicache.schemas.topics import Topic
 from aicache.streams.reducer.logic import Reducer
 from aicache.streams.reducer.places import Places
@@ -39,7 +39,7 @@ START_TIMEOUT_S = 600.0
 DELIVERY_TIMEOUT_MS = 60_000
 MESSAGE_BYTES_MAX = topics.AGGREGATES.record_bytes_max + 4_096
 
-FIRST = (topics.TASKS, topics.AGGREGATES, topics.ROUNDS)
+FIRST = (topics.TASKS, topics.ENROLMENTS, topics.AGGREGATES, topics.ROUNDS)
 OF_ROUNDS = (topics.ENVELOPES, topics.VOTES, topics.OPENINGS)
 WANTED: tuple[type[Record], ...] = tuple(
     {kind for topic in (*FIRST, *OF_ROUNDS, topics.UPDATES) for kind in topic.records}
@@ -144,7 +144,7 @@ class ReducerProcess:
     def start(self) -> None:
         """Read which rounds are unfinished, then all that stands in the log about them."""
         since_ms = _now_ms() - DAY_MS
-        places = self._beginnings(topics.TASKS)
+        places = self._beginnings(topics.TASKS) + self._beginnings(topics.ENROLMENTS)
         for topic in (topics.AGGREGATES, topics.ROUNDS):
             places += self._from_time(topic, since_ms)
         self._read_on(places)
@@ -276,12 +276,13 @@ class ReducerProcess:
         """Which topic has to be read first, if the record refers to something in it that has not come yet."""
         if isinstance(record, Proposal):
             return topics.TASKS.name
-        if isinstance(record, Task | Aggregate):
+        if isinstance(record, Task | Aggregate | Enrolment):
             return None
-        round_id = getattr(record, "round_id", "")
-        if round_id in self.reducer.rounds:
-            return None
-        return topics.ROUNDS.name
+        if getattr(record, "round_id", "") not in self.reducer.rounds:
+            return topics.ROUNDS.name
+        if isinstance(record, Envelope) and not record.member and not self.reducer.knows_client(record.sender):
+            return topics.ENROLMENTS.name
+        return None
 
     def _receive(self, decoded: Decoded[Record]) -> None:
         try:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from aicache.privacy import masking, parameters
 from aicache.privacy.errors import RemoteError
-from aicache.privacy.statements import ciphertext_digest, record_digest
+from aicache.privacy.statements import ciphertext_digest, client_id, record_digest
 from aicache.schemas import topics
 from aicache.schemas.records import (
     Aggregate,
     Approval,
     Endorsed,
+    Enrolment,
     Envelope,
     GroupSum,
     Guarantee,
@@ -47,6 +48,12 @@ from aicache.streams.runtime.contract import Output
 CACHE_BYTES = 64 * 1024 * 1024
 """Chunks that no envelope has claimed yet; the oldest go first and are fetched when they are claimed."""
 RECEIPT_ENTRIES = 2_000
+CLAIMS_MAX = 4
+"""Envelopes of one sender that are looked at; delivering one twice is harmless, flooding is not answered."""
+FINISHED_MAX = 100_000
+"""Names of finished rounds that are remembered, so that their records are not taken for those of new ones."""
+ROUND_KEPT_MS = 3_600_000
+"""How long after its last moment a round without a result is held."""
 DROP_WAIT_MS = 30_000
 """After k votes, how long openings are waited for before a group is dropped."""
 
@@ -65,12 +72,15 @@ class RoundSums:
     added: dict[bytes, tuple[bytes, Place]] = field(default_factory=dict)
     received: dict[bytes, bytes] = field(default_factory=dict)
     waiting: list[Envelope] = field(default_factory=list)
+    claims: dict[bytes, int] = field(default_factory=dict)
     closed_ms: int = 0
     manifests: dict[bytes, Manifest] = field(default_factory=dict)
     votes: dict[int, bytes] = field(default_factory=dict)
     openings: dict[tuple[bytes, int], dict[int, NDArray[np.uint16]]] = field(default_factory=dict)
     voted_ms: int = 0
-    sums: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
+    sums: dict[int, NDArray[np.uint64] | None] = field(default_factory=dict)
+    tried: dict[int, int] = field(default_factory=dict)
+    opened: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def chosen(self) -> bytes:
@@ -91,7 +101,8 @@ class Reducer:
         self.deployment = deployment
         self._fetch = fetch
         self.rounds: dict[str, RoundSums] = {}
-        self._finished: set[str] = set()
+        self._finished: OrderedDict[str, None] = OrderedDict()
+        self._keys: dict[bytes, bytes] = {}
         self._tasks: dict[tuple[str, int], list[str]] = {}
         self._chunks: OrderedDict[tuple[int, int], UpdateChunk] = OrderedDict()
         self._cached_bytes = 0
@@ -109,11 +120,13 @@ class Reducer:
         match record:
             case Task():
                 self._tasks[record.task, record.version] = record.labels
+            case Enrolment():
+                if record.client == client_id(record.public_key):
+                    self._keys[record.client] = record.public_key
             case Proposal():
                 self._open(record, record_digest("proposal", fingerprint, body))
             case Aggregate():
-                self._finished.add(record.round_id)
-                self.rounds.pop(record.round_id, None)
+                self._finish(record.round_id)
             case RoundAborted():
                 self._abort(record)
             case Approval():
@@ -125,8 +138,19 @@ class Reducer:
             case _:
                 raise RemoteError("the reducer does not read this record", reason="wrong-record")
 
+    def knows_client(self, client: bytes) -> bool:
+        """Whether the client's key has been read: without it no envelope of it counts."""
+        return client in self._keys
+
+    def _finish(self, round_id: str) -> None:
+        self.rounds.pop(round_id, None)
+        self._finished[round_id] = None
+        while len(self._finished) > FINISHED_MAX:
+            self._finished.popitem(last=False)
+
     def _open(self, proposal: Proposal, rho: bytes) -> None:
-        if proposal.deployment != self.deployment or proposal.round_id in self._finished | self.rounds.keys():
+        known = proposal.round_id in self._finished or proposal.round_id in self.rounds
+        if proposal.deployment != self.deployment or known:
             return
         mask = parameters.by_name(proposal.parameters)
         size = masking.block_count(proposal.length, mask) * mask.ring_degree
@@ -164,7 +188,7 @@ class Reducer:
             current.voted_ms = now_ms
 
     @staticmethod
-    def _verify(current: RoundSums, record: Vote | Opening) -> None:
+    def _verify(current: RoundSums, record: Vote | Opening | Envelope) -> None:
         roster = current.proposal.roster
         if not 1 <= record.member <= len(roster):
             raise RemoteError("no such member in the roster", reason="not-in-roster", got=record.member)
@@ -190,8 +214,18 @@ class Reducer:
         offsets = envelope.place.offsets
         if len(offsets) != chunks_of(current.proposal.length, mask) or sorted(set(offsets)) != offsets:
             raise RemoteError("the envelope's place does not fit the round", reason="malformed")
-        if envelope.sender not in current.received:
-            current.waiting.append(envelope)
+        if envelope.sender in current.received:
+            return
+        if envelope.member:
+            self._verify(current, envelope)
+        elif envelope.sender in self._keys:
+            verify_record(envelope, self._keys[envelope.sender])
+        else:
+            raise RemoteError("the client is not enrolled", reason="not-enrolled")
+        if current.claims.get(envelope.sender, 0) >= CLAIMS_MAX:
+            raise RemoteError("too many envelopes of one sender", reason="second-envelope")
+        current.claims[envelope.sender] = current.claims.get(envelope.sender, 0) + 1
+        current.waiting.append(envelope)
 
     def _settle_claims(self, current: RoundSums) -> None:
         later = []
@@ -236,6 +270,8 @@ class Reducer:
         outputs: list[Output] = []
         for current in list(self.rounds.values()):
             self._settle_claims(current)
+            if now_ms > current.proposal.deadline_ms + current.proposal.grace_ms + ROUND_KEPT_MS:
+                del self.rounds[current.proposal.round_id]  # nobody will ask for it any more
         for round_id, entries in self._receipts.items():
             outputs += self._receipt_outputs(round_id, entries)
         self._receipts = {}
@@ -243,8 +279,7 @@ class Reducer:
             aggregate = self._answer(current, now_ms)
             if aggregate is not None:
                 outputs.append(Output(topics.AGGREGATES.name, aggregate.round_id.encode(), aggregate))
-                self._finished.add(aggregate.round_id)
-                del self.rounds[aggregate.round_id]
+                self._finish(aggregate.round_id)
         return outputs
 
     def _receipt_outputs(self, round_id: str, entries: list[Endorsed]) -> Iterator[Output]:
@@ -261,6 +296,8 @@ class Reducer:
         if not digest:
             return None
         manifest = current.manifests[digest]
+        if not current.sums:
+            current.sums = self._sums(current, manifest)
         groups: list[GroupSum] = []
         opened: list[NDArray[np.int64]] = []
         for group in manifest.groups:
@@ -282,15 +319,13 @@ class Reducer:
         waited = now_ms - current.voted_ms > DROP_WAIT_MS
         if len(openings) < proposal.threshold and not waited:
             return None
-        total = current.sums.get(group.group)
+        total = current.sums[group.group]
         if total is None:
-            total = self._sum(current, manifest, group)
-            if total is None:
-                return GroupSum(group.group, len(group.clients), "dropped", "ciphertext-missing", b""), None
-            current.sums[group.group] = total
-        opened = None
-        if len(openings) >= proposal.threshold:
-            opened = open_group(
+            return GroupSum(group.group, len(group.clients), "dropped", "ciphertext-missing", b""), None
+        fresh = len(openings) > current.tried.get(group.group, 0)  # the same openings give the same answer
+        if group.group not in current.opened and len(openings) >= proposal.threshold and fresh:
+            current.tried[group.group] = len(openings)
+            found = open_group(
                 total,
                 openings,
                 proposal.threshold,
@@ -299,37 +334,60 @@ class Reducer:
                 rho=current.rho,
                 mask=parameters.by_name(proposal.parameters),
             )
+            if found is not None:
+                current.opened[group.group] = found.sum
+        opened = current.opened.get(group.group)
         if opened is not None:
-            data = opened.sum.astype("<i8").tobytes() if proposal.groups > 1 else b""
-            return GroupSum(group.group, len(group.clients), "opened", "", data), opened.sum
+            data = opened.astype("<i8").tobytes() if proposal.groups > 1 else b""
+            return GroupSum(group.group, len(group.clients), "opened", "", data), opened
         if waited or len(openings) == len(members):
             return GroupSum(group.group, len(group.clients), "dropped", "no-subset-opens", b""), None
         return None
 
-    def _sum(self, current: RoundSums, manifest: Manifest, group: ManifestGroup) -> NDArray[np.uint64] | None:
-        """The sum of exactly the listed ciphertexts; None where one is not in the log any more."""
-        wanted = {entry.client: (entry.digest, entry.place) for entry in group.clients}
-        for member in manifest.members:
-            wanted |= {v.sender: (v.digest, v.place) for v in member.vectors if v.group == group.group}
+    def _sums(self, current: RoundSums, manifest: Manifest) -> dict[int, NDArray[np.uint64] | None]:
+        """The sum of exactly the listed ciphertexts of each group; None where one is not in the log any more.
+
+        What is not summed yet is read in one pass over the log, in the order of its places.
+        """
         mask = parameters.by_name(current.proposal.parameters)
-        if current.running is not None:
-            total, have = current.running, {sender: digest for sender, (digest, _) in current.added.items()}
-        else:
-            total = np.zeros(masking.block_count(current.proposal.length, mask) * mask.ring_degree, dtype=np.uint64)
-            have = {}
-        for sender, digest in have.items():
-            if wanted.get(sender, (b"", None))[0] != digest:
-                data = self._fetch(current.added[sender][1])
-                if data is None:
-                    return None
-                masking.subtract_packed(total, data)
-        missing = [(sender, *claim) for sender, claim in wanted.items() if have.get(sender) != claim[0]]
-        for sender, digest, place in sorted(missing, key=lambda entry: (entry[2].partition, entry[2].offsets)):
-            data = self._fetch(place)
-            if data is None or not self._is_good(current, sender, digest, data):
-                return None
+        size = masking.block_count(current.proposal.length, mask) * mask.ring_degree
+        wanted: dict[bytes, tuple[int, bytes, Place]] = {}
+        for group in manifest.groups:
+            wanted |= {entry.client: (group.group, entry.digest, entry.place) for entry in group.clients}
+            for member in manifest.members:
+                wanted |= {v.sender: (v.group, v.digest, v.place) for v in member.vectors if v.group == group.group}
+        sums: dict[int, NDArray[np.uint64] | None] = {}
+        for group in manifest.groups:
+            sums[group.group] = current.running if current.running is not None else np.zeros(size, dtype=np.uint64)
+        missing: list[tuple[Place, int, bytes, bytes | None]] = []  # without a digest: to be taken out again
+        for sender, (digest, place) in current.added.items():
+            if sender not in wanted or wanted[sender][1] != digest:
+                missing.append((place, manifest.groups[0].group, sender, None))
+        for sender, (number, listed, place) in wanted.items():
+            if sender not in current.added or current.added[sender][0] != listed:
+                missing.append((place, number, sender, listed))
+        for place, number, sender, listed_or_none in sorted(
+            missing, key=lambda row: (row[0].partition, row[0].offsets)
+        ):
+            total = sums[number]
+            if total is not None and not self._apply(current, total, place, sender, listed_or_none):
+                sums[number] = None
+        return sums
+
+    def _apply(
+        self, current: RoundSums, total: NDArray[np.uint64], place: Place, sender: bytes, digest: bytes | None
+    ) -> bool:
+        """Read one ciphertext again and add it, or take it out again where no digest is given."""
+        data = self._fetch(place)
+        if data is None:
+            return False
+        if digest is None:
+            masking.subtract_packed(total, data)
+        elif self._is_good(current, sender, digest, data):
             masking.add_packed(total, data)
-        return total
+        else:
+            return False
+        return True
 
     def _aggregate(
         self, current: RoundSums, digest: bytes, groups: list[GroupSum], opened: list[NDArray[np.int64]]

@@ -15,8 +15,8 @@ from aicache.schemas import topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Place, UpdateChunk
 
-READ_ON_MAX = 500
-"""Records that are skipped by reading on; beyond it the reader seeks."""
+READ_ON_BYTES_MAX = 4_000_000
+"""How much is skipped by reading on, as far as the size of the last record tells; beyond it the reader seeks."""
 CONSUME_MAX = 64
 CONSUME_WAIT_S = 0.5
 ANSWER_TIMEOUT_S = 30.0
@@ -48,6 +48,7 @@ class Places:
         )
         self._at: tuple[int, int] | None = None  # the partition, and the next offset that will come
         self._ready: deque[Message] = deque()
+        self._record_bytes = 1
 
     def close(self) -> None:
         """Close the reader."""
@@ -70,6 +71,7 @@ class Places:
         value = message.value() if message is not None else None
         if value is None:
             return None
+        self._record_bytes = len(value)
         try:
             return self._codec.decode(value, UpdateChunk).record.data
         except RemoteError:
@@ -78,8 +80,10 @@ class Places:
     def _go_to(self, partition: int, offset: int) -> bool:
         if not 0 <= partition < topics.UPDATES.partitions:
             return False
-        if self._at is not None and self._at[0] == partition and 0 <= offset - self._at[1] <= READ_ON_MAX:
-            return True
+        if self._at is not None and self._at[0] == partition:
+            gap = offset - self._at[1]
+            if gap >= 0 and gap * self._record_bytes <= READ_ON_BYTES_MAX:
+                return True
         target = TopicPartition(self._name, partition, offset)
         low, high = self._consumer.get_watermark_offsets(target, timeout=ANSWER_TIMEOUT_S, cached=False)
         if not low <= offset < high:

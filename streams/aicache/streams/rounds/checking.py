@@ -38,6 +38,7 @@ def verify_envelope(state: State, current: RoundState, record: Envelope) -> None
 
 
 def check_aggregate(current: RoundState, record: Aggregate) -> None:
+    """An aggregate of its round in form; that its sum is right, anybody can recompute."""
     fits = record.length == current.proposal.length and record.n >= 0 and record.scale == current.proposal.scale
     if not fits or len(record.sum) not in ({8 * record.length} if record.n else {0, 8 * record.length}):
         raise RemoteError("the aggregate does not fit its round", reason="bad-aggregate", got=len(record.sum))

@@ -16,7 +16,15 @@ from aicache.privacy import masking, parameters, shamir
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.quantize import quantize, sensitivity
 from aicache.privacy.sealing import seal
-from aicache.privacy.statements import NO_EPOCH_KEY, ciphertext_digest, client_id, member_sender_id, record_digest
+from aicache.privacy.statements import (
+    NO_EPOCH_KEY,
+    ciphertext_digest,
+    client_id,
+    member_sender_id,
+    record_digest,
+    share_info,
+)
+from aicache.schemas.chunks import chunks
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import (
     Approval,
@@ -36,7 +44,6 @@ from aicache.schemas.records import (
     Record,
     RosterEntry,
     RoundClosed,
-    UpdateChunk,
     Vote,
 )
 from aicache.schemas.signing import signed
@@ -45,7 +52,7 @@ from aicache.streams.committee.core import Incoming
 from aicache.streams.committee.limits import Limits, PurposeBudget
 from aicache.streams.committee.member import Member
 from aicache.streams.committee.ordering import ORDER
-from aicache.streams.committee.rules import CHUNK_BYTES, group_of, share_info
+from aicache.streams.committee.rules import group_of
 from aicache.streams.committee.store import Store
 
 START_MS = 1_800_000_000_000
@@ -142,11 +149,8 @@ class Person:
         return ciphertext, shares, ciphertext_digest(rho, self.id, ciphertext)
 
     def publish(self, log: Log, proposal: Proposal, ciphertext: bytes) -> Place:
-        pieces = [ciphertext[start : start + CHUNK_BYTES] for start in range(0, len(ciphertext), CHUNK_BYTES)]
-        offsets = [
-            log.append("aicache.updates", UpdateChunk(proposal.round_id, self.id, index, len(pieces), piece)).offset
-            for index, piece in enumerate(pieces)
-        ]
+        pieces = chunks(proposal.round_id, self.id, ciphertext)
+        offsets = [log.append("aicache.updates", piece).offset for piece in pieces]
         return Place(0, offsets)
 
     def envelope(

@@ -68,6 +68,11 @@ def member_sender_id(identity_key: bytes, group: int) -> bytes:
     return digest("member", identity_key, group)
 
 
+def share_info(rho: bytes, member: int, sender: bytes) -> bytes:
+    """What a sealed share is bound to: the round, the member that may open it, and who sealed it."""
+    return digest("share", rho, member, sender)
+
+
 def ciphertext_digest(rho: bytes, sender: bytes, ciphertext: bytes) -> bytes:
     """H(rho ‖ sender ‖ c): names its sender and its round, so that a copied ciphertext is worth nothing under another name."""
     prefix = _encode("aicache/ciphertext") + _encode(rho) + _encode(sender)

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from aicache.privacy import parameters
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import RemoteError
-from aicache.privacy.statements import DIGEST_BYTES, NO_EPOCH_KEY, member_sender_id
+from aicache.privacy.statements import DIGEST_BYTES, NO_EPOCH_KEY, member_sender_id, share_info
 from aicache.schemas.records import Endorsed, Endorsement, Envelope
 from aicache.schemas.signing import verify_record
 from aicache.streams.committee.core import Core, Round
-from aicache.streams.committee.rules import chunks_of, share_info
+from aicache.streams.committee.rules import chunks_of
 
 SEED_BYTES = 32
 NONCE_BYTES = 12

@@ -13,10 +13,10 @@ from aicache.privacy import masking, parameters
 from aicache.privacy.accounting import total_sigma
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.privacy.statements import DIGEST_BYTES, client_id, digest, member_sender_id
+from aicache.schemas.chunks import CHUNK_BYTES
 from aicache.schemas.records import CommitteeMember, Manifest, ManifestMember, Proposal
 from aicache.streams.committee.limits import Limits
 
-CHUNK_BYTES = 900_000
 MEMBERS_MAX = 64
 
 
@@ -27,11 +27,6 @@ class NotYetError(RemoteError):
 def _require(holds: bool, reason: str, got: object, needed: object) -> None:
     if not holds:
         raise RemoteError(f"{reason}: got {got}, needed {needed}", reason=reason, got=got, needed=needed)
-
-
-def share_info(rho: bytes, member: int, sender: bytes) -> bytes:
-    """What a sealed share is bound to: the round, the member that may open it, and who sealed it."""
-    return digest("share", rho, member, sender)
 
 
 def group_of(nonces: list[bytes], client: bytes, groups: int) -> int:

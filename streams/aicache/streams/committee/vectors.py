@@ -11,10 +11,10 @@ from aicache.privacy.contribution import member_message
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.sealing import seal
-from aicache.privacy.statements import ciphertext_digest, member_sender_id
+from aicache.privacy.statements import ciphertext_digest, member_sender_id, share_info
+from aicache.schemas.chunks import chunks as split_chunks
 from aicache.schemas.records import Envelope, Place, UpdateChunk
 from aicache.streams.committee.core import Core, Round
-from aicache.streams.committee.rules import CHUNK_BYTES, share_info
 
 LENGTH_BYTES = 4
 
@@ -71,8 +71,7 @@ class Vectors:
                 ciphertext = self._draw(current, group, sender, entropy)
         else:
             ciphertext = row[0]
-        pieces = [ciphertext[start : start + CHUNK_BYTES] for start in range(0, len(ciphertext), CHUNK_BYTES)]
-        return [UpdateChunk(round_id, sender, index, len(pieces), piece) for index, piece in enumerate(pieces)]
+        return split_chunks(round_id, sender, ciphertext)
 
     def _draw(self, current: Round, group: int, sender: bytes, entropy: ByteSource) -> bytes:
         proposal, rho = current.proposal, current.rho

@@ -1,0 +1,275 @@
+"""The connection of a process to Kafka, shared by all its clients.
+
+One consumer reads the control topics once for all and keeps the board; one idempotent producer writes, and every record written is
+acknowledged through a future. One thread reads, another does the clients' arithmetic, so callers may be blocking or asynchronous.
+librdkafka reconnects by itself: a broker that restarts costs time, not records. Boundary: confluent-kafka, threads, the clock.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.producers.board import Board, OpenRound
+from aicache.producers.connection import KafkaSettings
+from aicache.schemas import topics
+from aicache.schemas.codec import Codec
+from aicache.schemas.records import Recommendation, Record
+from aicache.schemas.topics import Topic
+
+CONTROL = (
+    topics.COMMITTEE,
+    topics.TASKS,
+    topics.ENROLMENTS,
+    topics.MODELS,
+    topics.BUDGETS,
+    topics.ROUNDS,
+    topics.VOTES,
+)
+CONSUME_MAX = 500
+CONSUME_WAIT_S = 0.02
+READY_TIMEOUT_S = 30.0
+FLUSH_TIMEOUT_S = 30.0
+DELIVERY_TIMEOUT_MS = 120_000
+QUEUE_KB_MAX = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A record that the broker has: where it stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Hub:
+    """A process's connection.
+
+    Args:
+        settings: how to reach Kafka.
+
+    Examples:
+        >>> with Hub(KafkaSettings("localhost:9092")) as hub:  # doctest: +SKIP
+        ...     client = BlockingClient(hub, folder, pins=pins)
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self.board = Board(settings.deployment)
+        self.codec = Codec()
+        self.refused: dict[str, int] = {}
+        self._names = {settings.name(topic.name): topic for topic in (*CONTROL, topics.RECOMMENDATIONS)}
+        self._listeners: list[Callable[[OpenRound], None]] = []
+        self._pseudonyms: set[bytes] = set()
+        self._recommendations: dict[tuple[bytes, str], Recommendation] = {}
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._changed = threading.Condition()
+        self._failed: BaseException | None = None
+        self.work = ThreadPoolExecutor(1, thread_name_prefix="aicache-work")
+        self._thread = threading.Thread(target=self._run, name="aicache-hub", daemon=True)
+        self._producer = Producer(
+            settings.client_config(
+                client_id="aicache-client",
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=5,
+                partitioner="murmur2_random",
+                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+                queue_buffering_max_kbytes=QUEUE_KB_MAX,
+                message_max_bytes=topics.RECORD_BYTES_MAX + 4 * topics.KIB,
+            )
+        )
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> Self:
+        """Read all that stands in the control topics, then go on in the background.
+
+        Raises:
+            LocalError: Kafka does not answer.
+        """
+        self._thread.start()
+        if not self._ready.wait(READY_TIMEOUT_S):
+            self.close()
+            raise LocalError(
+                f"Kafka at {self.settings.bootstrap_servers} does not answer: {self._failed or 'no word of it'}",
+                got="silence",
+                needed=f"an answer within {READY_TIMEOUT_S:.0f} s",
+            )
+        self._check()
+        return self
+
+    def close(self) -> None:
+        """Deliver what is queued, then let go."""
+        self.work.shutdown(wait=True, cancel_futures=True)
+        self._producer.flush(FLUSH_TIMEOUT_S)
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(FLUSH_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise LocalError(
+                f"the connection to Kafka has failed: {self._failed}", got=str(self._failed), needed="Kafka"
+            )
+
+    # ------------------------------------------------------------ listening
+
+    def on_round(self, listener: Callable[[OpenRound], None]) -> None:
+        """Call this from the reading thread whenever a quorum has approved a round; it must not block."""
+        self._listeners.append(listener)
+
+    def wait_for(self, holds: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until something is so on the board; False where the time is up."""
+        with self._changed:
+            return self._changed.wait_for(lambda: holds() or self._failed is not None, timeout_s) and holds()
+
+    def watch(self, pseudonym: bytes) -> None:
+        """Keep the newest recommendations for a pseudonym of this process; others are read past."""
+        self._pseudonyms.add(pseudonym)
+
+    def recommendation(self, pseudonym: bytes, namespace: str) -> Recommendation | None:
+        """The newest recommendation for a watched pseudonym."""
+        return self._recommendations.get((pseudonym, namespace))
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except BaseException as error:
+            self._failed = error
+            self._ready.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _read(self) -> None:
+        consumer = Consumer(
+            self.settings.client_config(
+                client_id="aicache-client",
+                group_id=self.settings.name("aicache-client"),  # never joined: librdkafka wants a name
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+                fetch_wait_max_ms=50,
+            )
+        )
+        try:
+            waiting = self._assign(consumer)
+            if not waiting:
+                self._ready.set()
+            while not self._stop.is_set():
+                messages = consumer.consume(CONSUME_MAX, CONSUME_WAIT_S)
+                for message in sorted((m for m in messages if m.error() is None), key=self._order):
+                    self._take(message)
+                for message in messages:
+                    self._note_end(message, waiting)
+                if not waiting:
+                    self._ready.set()
+                if messages:
+                    with self._changed:
+                        self._changed.notify_all()
+                self._producer.poll(0)
+        finally:
+            consumer.close()
+
+    def _assign(self, consumer: Consumer) -> set[tuple[str, int]]:
+        places = [
+            TopicPartition(self.settings.name(topic.name), partition, 0)
+            for topic in CONTROL
+            for partition in range(topic.partitions)
+        ]
+        waiting = {(place.topic, place.partition) for place in places}
+        for partition in range(topics.RECOMMENDATIONS.partitions):
+            place = TopicPartition(self.settings.name(topics.RECOMMENDATIONS.name), partition)
+            _, place.offset = consumer.get_watermark_offsets(place, timeout=READY_TIMEOUT_S, cached=False)
+            places.append(place)
+        consumer.assign(places)
+        return waiting
+
+    def _order(self, message: Message) -> int:
+        """Keys before the rounds that name them, rounds before their votes."""
+        names = [topic.name for topic in CONTROL]
+        name = self._names[message.topic() or ""].name
+        return names.index(name) if name in names else len(names)
+
+    @staticmethod
+    def _note_end(message: Message, waiting: set[tuple[str, int]]) -> None:
+        error = message.error()
+        if error is None:
+            return
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        waiting.discard((message.topic() or "", message.partition() or 0))
+
+    def _take(self, message: Message) -> None:
+        value = message.value()
+        if value is None:
+            return
+        topic = self._names[message.topic() or ""]
+        try:
+            found = self.codec.decode(value, *topic.records)
+            if isinstance(found.record, Recommendation):
+                if found.record.pseudonym in self._pseudonyms:
+                    self._recommendations[found.record.pseudonym, found.record.namespace] = found.record
+                return
+            approved = self.board.receive(found.record, found.fingerprint, found.body)
+        except RemoteError as error:
+            self.refused[error.reason] = self.refused.get(error.reason, 0) + 1
+            return
+        if approved is not None:
+            for listener in self._listeners:
+                listener(approved)
+
+    # ------------------------------------------------------------ writing
+
+    def publish(self, topic: Topic, key: bytes, record: Record) -> Future[Acknowledged]:
+        """Write a record; the future tells where it stands, or why it does not.
+
+        Raises:
+            LocalError: the record does not fit, or the connection has failed.
+        """
+        self._check()
+        data = self.codec.encode(record)
+        done: Future[Acknowledged] = Future()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                done.set_exception(KafkaException(error))
+                return
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None, "what was delivered has a place"
+            done.set_result(Acknowledged(topic.name, partition, offset))
+
+        until_s = time.monotonic() + FLUSH_TIMEOUT_S
+        while True:
+            try:
+                self._producer.produce(self.settings.name(topic.name), data, key, on_delivery=delivered)
+                return done
+            except BufferError:
+                if time.monotonic() > until_s:
+                    raise LocalError(
+                        "the queue to the broker is full: nothing was sent",
+                        got="a full queue",
+                        needed="a broker that takes records",
+                    ) from None
+                self._producer.poll(0.05)
+
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> int:
+        """Wait until everything is delivered or the time is up; gives how many records are still on their way."""
+        return self._producer.flush(timeout_s)

@@ -1,0 +1,291 @@
+"""A client in a round: whether to take part, and exactly what to send. Sans-IO.
+
+Steps 1 and 2 of the protocol. A client acts only if all identities of the roster are the pinned ones and distinct, each epoch key
+is signed by its identity and valid, committee size and threshold are those of the pins, the quorum follows from them, a quorum has
+approved, and the owner's own limits hold. The cost is in the ledger, on disk, before anything is made to be sent. What is secret
+(key, errors, vector) lives in this call alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.privacy import accounting, contribution, masking, parameters, quantize, shamir
+from aicache.privacy.entropy import ByteSource
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.privacy.sealing import seal
+from aicache.privacy.statements import NO_EPOCH_KEY, ciphertext_digest, share_info
+from aicache.producers.board import Board, OpenRound
+from aicache.producers.identity import Identity
+from aicache.producers.ledger import Ledger, Limit
+from aicache.schemas.chunks import chunks
+from aicache.schemas.records import CommitteeMember, Envelope, Place, Proposal, UpdateChunk
+from aicache.schemas.signing import signed
+
+CLOCK_SKEW_MS = 6 * 3_600_000
+"""A round that claims to be opened this far from now: one of the two clocks is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Whom a client trusts with key shares: fixed by its owner, never by the log.
+
+    Attributes:
+        identities: identity key of each member, by number 1 … m.
+        threshold: t, how many open a sum.
+    """
+
+    identities: Mapping[int, bytes]
+    threshold: int
+
+    def __post_init__(self) -> None:
+        numbers = sorted(self.identities)
+        if numbers != list(range(1, len(numbers) + 1)) or len(set(self.identities.values())) != len(numbers):
+            raise LocalError("pins name members 1 … m with different keys", got=numbers, needed="1 … m")
+        parameters.quorum(len(numbers), self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an owner allows.
+
+    Attributes:
+        budgets: what each purpose may spend; `*` stands for all that are not named.
+        n_min: fewest clients that may be opened together.
+        epsilon_round: most that one round may cost.
+    """
+
+    budgets: Mapping[str, Limit] = field(default_factory=lambda: {"*": Limit(8.0)})
+    n_min: int = 10
+    epsilon_round: float = 8.0
+
+    def budget(self, purpose: str) -> Limit | None:
+        """The limit of a purpose; None where it is not allowed."""
+        return self.budgets.get(purpose, self.budgets.get("*"))
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a client sends to a round.
+
+    Attributes:
+        proposal, rho: the round.
+        chunks: to publish first.
+        digest: of the ciphertext.
+        sealed: a key share for each member.
+        model_version: that it started from; -1 where the task has no model.
+        message: the client's own integers, noise by clients included. Never leaves; for the embedding program's own checks.
+    """
+
+    proposal: Proposal
+    rho: bytes
+    chunks: list[UpdateChunk]
+    digest: bytes
+    sealed: list[bytes] = field(repr=False)
+    model_version: int
+    message: NDArray[np.int64] = field(repr=False)
+
+
+class Session:
+    """One client's part in rounds.
+
+    Args:
+        board: the process's view of the log.
+        identity: the client's keys.
+        ledger: what it has spent.
+        pins: whom it trusts.
+        limits: what its owner allows.
+    """
+
+    def __init__(self, board: Board, identity: Identity, ledger: Ledger, pins: Pins, limits: Limits) -> None:
+        self.board = board
+        self.identity = identity
+        self.ledger = ledger
+        self.pins = pins
+        self.limits = limits
+
+    def check(self, current: OpenRound, now_ms: int) -> NDArray[np.float64]:
+        """Whether the client may contribute; gives what it would cost, as Rényi divergences.
+
+        Raises:
+            RemoteError: the round breaks a rule.
+            LocalError: the client is not enrolled, paused, has contributed already, or its owner's limits forbid it.
+        """
+        proposal = current.proposal
+        if self.identity.paused:
+            raise LocalError("the client is paused", got="paused", needed="aicache pause --resume")
+        enrolment = self.board.enrolments.get(self.identity.client)
+        if enrolment is None or enrolment.revoked:
+            raise LocalError(
+                "the client is not enrolled", got="not enrolled", needed="aicache join, then the operator's yes"
+            )
+        if current.closed or now_ms >= proposal.deadline_ms:
+            raise LocalError("the round is closed", got=proposal.round_id, needed="an open round")
+        self._check_clock(proposal, now_ms)
+        self._check_roster(current)
+        self._check_limits(proposal)
+        if self.ledger.has(proposal.round_id):
+            raise LocalError("the client has contributed to this round", got=proposal.round_id, needed="one a round")
+        return self._price(proposal)
+
+    @staticmethod
+    def _check_clock(proposal: Proposal, now_ms: int) -> None:
+        skew_ms = now_ms - proposal.opened_ms
+        if abs(skew_ms) > CLOCK_SKEW_MS:
+            raise LocalError(
+                f"this machine's clock and the round's differ by {skew_ms / 3_600_000:.1f} hours: set the clock",
+                got=skew_ms,
+                needed=f"within {CLOCK_SKEW_MS} ms",
+            )
+
+    def _check_roster(self, current: OpenRound) -> None:
+        proposal = current.proposal
+        pinned = [self.pins.identities[number] for number in sorted(self.pins.identities)]
+        if [entry.identity_key for entry in proposal.roster] != pinned:
+            raise RemoteError("the roster is not the pinned committee", reason="foreign-roster")
+        if [entry.member for entry in proposal.roster] != sorted(self.pins.identities):
+            raise RemoteError("the roster's members are out of order", reason="foreign-roster")
+        needed = (self.pins.threshold, parameters.quorum(len(pinned), self.pins.threshold))
+        if (proposal.threshold, proposal.quorum) != needed:
+            raise RemoteError(
+                "threshold or quorum are not those of the pins",
+                reason="bad-quorum",
+                got=(proposal.threshold, proposal.quorum),
+                needed=needed,
+            )
+        for entry in proposal.roster:
+            key = self.board.epoch_keys.get(entry.epoch_key_id)
+            if key is None or (key.member, key.identity_key) != (entry.member, entry.identity_key):
+                raise RemoteError(
+                    "an epoch key of the roster is not its member's", reason="unknown-epoch-key", got=entry.member
+                )
+            if key.retired or not key.valid_from_ms <= proposal.opened_ms <= proposal.deadline_ms <= key.valid_until_ms:
+                raise RemoteError(
+                    "an epoch key of the roster is not valid", reason="epoch-key-expired", got=entry.member
+                )
+        if not current.approved:
+            raise RemoteError("no quorum stands behind the round", reason="not-approved", got=len(current.approvals))
+
+    def _check_limits(self, proposal: Proposal) -> None:
+        if proposal.n_min < self.limits.n_min:
+            raise LocalError("the round opens too few together", got=proposal.n_min, needed=f"≥ {self.limits.n_min}")
+        accounting.check_round(
+            noise=proposal.noise,
+            honest=proposal.honest,
+            n_min=proposal.n_min,
+            n_max=proposal.n_max,
+            delta=proposal.delta,
+        )
+        members = len(proposal.roster)
+        parameters.check_round_fits(
+            parameters.by_name(proposal.parameters),
+            n_max=proposal.n_max,
+            scale=proposal.scale,
+            clip=proposal.clip,
+            sigma_total=accounting.total_sigma(
+                proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest, proposal.n_max
+            ),
+            members=members,
+        )
+
+    def _price(self, proposal: Proposal) -> NDArray[np.float64]:
+        guarantee = accounting.round_guarantee(
+            noise=proposal.noise,
+            sensitivity=quantize.sensitivity(proposal.clip, proposal.scale, proposal.length),
+            sigma=proposal.sigma,
+            members=len(proposal.roster),
+            threshold=proposal.threshold,
+            honest=proposal.honest,
+            length=proposal.length,
+            delta=proposal.delta,
+        )
+        if guarantee.epsilon > self.limits.epsilon_round:
+            raise LocalError(
+                "the round costs too much", got=guarantee.epsilon, needed=f"≤ {self.limits.epsilon_round:g}"
+            )
+        budget = self.limits.budget(proposal.purpose)
+        if budget is None:
+            raise LocalError(
+                "the owner allows nothing for this purpose", got=proposal.purpose, needed=sorted(self.limits.budgets)
+            )
+        return np.asarray(guarantee.rdp)
+
+    def contribute(
+        self, current: OpenRound, vector: NDArray[np.float64], now_ms: int, entropy: ByteSource
+    ) -> Contribution:
+        """Charge the ledger, then make what is to be sent.
+
+        Args:
+            current: an approved round.
+            vector: shape (length,), float64, before clipping.
+            now_ms: Unix milliseconds.
+            entropy: the operating system's.
+
+        Raises:
+            RemoteError, LocalError: as `check`; also where the vector does not fit or the budget does not cover the round.
+        """
+        rdp = self.check(current, now_ms)
+        proposal = current.proposal
+        if vector.shape != (proposal.length,):
+            raise LocalError("the vector has the wrong length", got=vector.shape, needed=(proposal.length,))
+        budget = self.limits.budget(proposal.purpose)
+        assert budget is not None, "check has found one"
+        message = self.message(proposal, vector, entropy)
+        self._take_over(proposal.purpose, budget)
+        self.ledger.charge(proposal.purpose, budget.window_start(proposal.opened_ms), proposal.round_id, rdp, budget)
+        return self._seal(current, message, entropy)
+
+    @staticmethod
+    def message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:
+        """The integers that are masked: clipped, rounded, with the client's share of the noise."""
+        members = len(proposal.roster)
+        share = None
+        if proposal.noise == "clients":
+            share = accounting.share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
+        return contribution.client_message(
+            vector, clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=entropy
+        )
+
+    def _take_over(self, purpose: str, budget: Limit) -> None:
+        """Where the log knows of more than the file, the file was lost or restored: believe the log."""
+        known = self.board.budgets.get((self.identity.client, purpose))
+        if known is not None:
+            start_ms = budget.window_start(known.window_start_ms)
+            self.ledger.raise_to(purpose, start_ms, np.asarray(known.rdp), known.rounds, known.last_round)
+
+    def _seal(self, current: OpenRound, message: NDArray[np.int64], entropy: ByteSource) -> Contribution:
+        proposal, rho, client = current.proposal, current.rho, self.identity.client
+        mask = parameters.by_name(proposal.parameters)
+        key = masking.sample_key(mask, entropy)
+        ciphertext = masking.encrypt(message, key, rho, mask, entropy)
+        digest = ciphertext_digest(rho, client, ciphertext)
+        shares = shamir.split(key, proposal.threshold, len(proposal.roster), entropy)
+        sealed = []
+        for entry, share in zip(proposal.roster, shares, strict=True):
+            member: CommitteeMember = self.board.epoch_keys[entry.epoch_key_id]
+            info = share_info(rho, entry.member, client)
+            sealed.append(seal(member.mlkem_key, member.x25519_key, info, share + digest))
+        version = proposal.model_versions[-1].version if proposal.model_versions else -1
+        pieces = chunks(proposal.round_id, client, ciphertext)
+        return Contribution(proposal, rho, pieces, digest, sealed, version, message)
+
+    def envelope(self, made: Contribution, place: Place) -> Envelope:
+        """The signed claim, once the chunks stand in the log."""
+        record = Envelope(
+            deployment=made.proposal.deployment,
+            task=made.proposal.task,
+            round_id=made.proposal.round_id,
+            rho=made.rho,
+            sender=self.identity.client,
+            member=0,
+            epoch_key_id=NO_EPOCH_KEY,
+            group=-1,
+            model_version=made.model_version,
+            digest=made.digest,
+            place=place,
+            sealed=made.sealed,
+            signature=b"",
+        )
+        return signed(record, self.identity.signing_key)

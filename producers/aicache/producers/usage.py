@@ -1,0 +1,193 @@
+"""What a client tells about use: anonymized before it is even queued. Pure but for the queue itself.
+
+Only named fields leave, each checked against its form: public names in known namespaces, words of closed vocabularies, times rounded
+down, versions cut. Free text has no field. The queue is bounded: a full one is an error for the caller, never a silent loss.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aicache.privacy import anonymize
+from aicache.privacy.errors import LocalError
+from aicache.schemas.records import UsageBatch, UsageEvent
+
+
+def _words(text: str) -> frozenset[str]:
+    """A closed vocabulary; the empty word stands for unknown."""
+    return frozenset(text.split()) | {""}
+
+
+KINDS = frozenset({"used", "shown", "taken", "dismissed", "failure", "success", "duration", "finding"})
+LANGUAGES = _words(
+    "c cpp csharp css dart elixir fortran go haskell html java javascript julia kotlin lua matlab objective-c ocaml perl php "
+    "powershell python r ruby rust scala shell sql swift typescript"
+)
+FRAMEWORKS = _words(
+    "angular aspnet django express fastapi flask flutter jax keras laravel nextjs node numpy pandas pytorch rails react spark "
+    "spring svelte tensorflow vue"
+)
+OS_FAMILIES = _words("linux macos windows bsd android ios")
+TASKS = _words("build debug deploy edit install lint review run test")
+QUEUE_EVENTS_MAX = 10_000
+BATCH_EVENTS_MAX = 100
+ITEMS_MAX = 64
+PURPOSE = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where things happen; every word is of a closed vocabulary, empty where it is unknown.
+
+    Attributes:
+        language, framework, os_family, task: see the vocabularies of this module.
+        tool: name@version of the tool that the client is part of; the version is cut to two numbers.
+    """
+
+    language: str = ""
+    framework: str = ""
+    os_family: str = ""
+    task: str = ""
+    tool: str = ""
+
+    def __post_init__(self) -> None:
+        anonymize.check_word(self.language, LANGUAGES)
+        anonymize.check_word(self.framework, FRAMEWORKS)
+        anonymize.check_word(self.os_family, OS_FAMILIES)
+        anonymize.check_word(self.task, TASKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How usage is anonymized.
+
+    Attributes:
+        time_step_s: times are rounded down to multiples of this.
+        period_ms: pseudonyms change after this long.
+        version_parts: numbers of a version that are kept.
+        allowed: the only public names that may leave; None: the form decides.
+    """
+
+    time_step_s: int = 300
+    period_ms: int = 7 * 86_400_000
+    version_parts: int = 2
+    allowed: frozenset[str] | None = None
+
+
+def make_event(
+    kind: str,
+    items: Sequence[str],
+    *,
+    time_s: int,
+    rules: Rules,
+    context: Sequence[str] = (),
+    release: str = "",
+    count: int = 1,
+    sketch: bytes = b"",
+    position: int = -1,
+    propensity: float = 0.0,
+) -> UsageEvent:
+    """An anonymized event.
+
+    Args:
+        kind: one of `KINDS`.
+        items: public names with their namespace.
+        time_s: when, Unix seconds.
+        rules: how it is anonymized.
+        context: recent items, newest last.
+        release: name@version that it happened with.
+        count: how many alike.
+        sketch: durations.
+        position: rank of what was shown, from 0.
+        propensity: probability with which it was shown there.
+
+    Raises:
+        LocalError: something is not of the form that may leave; the text does not quote it.
+    """
+    if kind not in KINDS:
+        raise LocalError("not a kind of event", got=len(kind), needed=sorted(KINDS))
+    if len(items) > ITEMS_MAX or len(context) > ITEMS_MAX or not items:
+        raise LocalError("an event names 1 to 64 items", got=(len(items), len(context)), needed=(1, ITEMS_MAX))
+    if count < 1 or not 0.0 <= propensity <= 1.0:
+        raise LocalError("counts are at least 1, propensities 0 to 1", got=(count, propensity), needed=(1, "0 … 1"))
+    return UsageEvent(
+        kind=kind,
+        time_s=anonymize.generalise_time(time_s, rules.time_step_s),
+        items=[anonymize.check_item(item, rules.allowed) for item in items],
+        context=[anonymize.check_item(item, rules.allowed) for item in context],
+        release=anonymize.generalise_release(release, rules.version_parts),
+        count=count,
+        sketch=sketch,
+        position=position,
+        propensity=propensity,
+    )
+
+
+class UsageQueue:
+    """Events that wait to be published, and the batches that they become.
+
+    Args:
+        deployment: of the records.
+        pseudonym_key: the client's.
+        situation: where its events happen.
+        rules: how they are anonymized.
+    """
+
+    def __init__(self, deployment: str, pseudonym_key: bytes, situation: Situation, rules: Rules) -> None:
+        self.deployment = deployment
+        self.situation = situation
+        self.rules = rules
+        self._key = pseudonym_key
+        self._events: deque[UsageEvent] = deque()
+        self._sequences: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, events: Iterable[UsageEvent]) -> None:
+        """Queue events, all or none.
+
+        Raises:
+            LocalError: the queue is full: nothing was queued.
+        """
+        events = list(events)
+        if len(self._events) + len(events) > QUEUE_EVENTS_MAX:
+            raise LocalError(
+                "the queue of usage events is full: the broker is away, or more is recorded than it takes",
+                got=len(self._events) + len(events),
+                needed=f"≤ {QUEUE_EVENTS_MAX}",
+            )
+        self._events.extend(events)
+
+    def pseudonym(self, now_ms: int) -> bytes:
+        """The client's name now."""
+        return anonymize.pseudonym(self._key, PURPOSE, anonymize.period_of(now_ms, self.rules.period_ms))
+
+    def batch(self, now_ms: int) -> UsageBatch | None:
+        """Take the next events out, as one record under today's pseudonym; None where there are none."""
+        if not self._events:
+            return None
+        period = anonymize.period_of(now_ms, self.rules.period_ms)
+        sequence = self._sequences.get(period, 0)
+        self._sequences = {period: sequence + 1}
+        events = [self._events.popleft() for _ in range(min(BATCH_EVENTS_MAX, len(self._events)))]
+        name, at, version = self.situation.tool.rpartition("@")
+        tool = (
+            f"{name}@{anonymize.generalise_version(version, self.rules.version_parts)}" if at else self.situation.tool
+        )
+        return UsageBatch(
+            deployment=self.deployment,
+            pseudonym=self.pseudonym(now_ms),
+            period=period,
+            sequence=sequence,
+            language=self.situation.language,
+            framework=self.situation.framework,
+            os_family=self.situation.os_family,
+            task=self.situation.task,
+            tool=tool,
+            events=events,
+        )
+
+    def put_back(self, events: Iterable[UsageEvent]) -> None:
+        """Events that could not be published go back to the front, so that nothing is lost."""
+        self._events.extendleft(reversed(list(events)))

@@ -17,6 +17,8 @@ FOREVER = -1
 KIB = 1024
 RECORD_BYTES_MAX = 1_000_000
 """Fits a broker's default `message.max.bytes` (1,048,588) with headers and batch overhead."""
+BATCH_BYTES = 1_048_588
+"""The least that a topic has to take at once: a broker's default, and more than a batch of librdkafka's (1,000,000)."""
 STATE_PREFIX = "aicache.state."
 
 
@@ -53,7 +55,8 @@ class Topic:
         settings = {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.retention_ms),
-            "max.message.bytes": str(self.record_bytes_max + 4 * KIB),
+            # Kafka holds whole batches to it, and librdkafka does not split one that is refused.
+            "max.message.bytes": str(max(self.record_bytes_max + 4 * KIB, BATCH_BYTES)),
         }
         if self.cleanup == "compact":
             settings["min.cleanable.dirty.ratio"] = "0.1"

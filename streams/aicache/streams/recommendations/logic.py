@@ -1,6 +1,6 @@
 """Recommendations as a fold over usage batches.
 
-A batch of one pseudonym that names several items together is a basket; a single item follows the pseudonym's recent ones. Each
+An event that names several items is a basket; a single item follows its context, or the pseudonym's recent items where it has none. Each
 batch is learned and answered with what comes next in the namespaces that it used.
 
 State: what each pseudonym did lately, and one model. The model is a function of its examples in order, so the changelog holds the
@@ -118,7 +118,8 @@ class Recommendations:
             if event.kind not in LEARNED_KINDS:
                 continue
             items = event.items[:BASKET_MAX]
-            example = [attributes + items, []] if len(items) > 1 else [attributes + recent, items]
+            before = event.context or recent
+            example = [attributes + items, []] if len(items) > 1 else [attributes + before, items]
             _learn(state.model, *example)
             step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
             state.pending.append(state.examples)
@@ -166,7 +167,9 @@ def _answers(state: State, usage: UsageBatch, message: Message) -> list[Output]:
     used = [event for event in usage.events if event.kind in LEARNED_KINDS]
     if not used:
         return []
-    recent = state.recent[usage.pseudonym]
+    last = used[-1]
+    # What a client says is at hand now counts; what it did before stands in where it says nothing.
+    recent = last.context + last.items if last.context or len(last.items) > 1 else state.recent[usage.pseudonym]
     at_hand = attributes_of(usage) + recent
     namespaces = list(dict.fromkeys(namespace_of(item) for event in reversed(used) for item in event.items))
     outputs: list[Output] = []

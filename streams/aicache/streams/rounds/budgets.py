@@ -10,6 +10,8 @@ from aicache.streams.rounds.state import Changes, RoundState, State, keep_budget
 
 CHANCE_MAX = 1e-6
 """A client is left out when that its groups were dropped every time has, for an honest one, at most this probability."""
+ROUNDING = 1e-9
+"""A sixth power of a tenth is a little more than a millionth in floating point."""
 DAY_MS = 86_400_000
 WINDOW_MS = 30 * DAY_MS
 """As members' own rules have it; theirs decide, this is what is published."""
@@ -89,4 +91,4 @@ def note_dropped(state: State, manifest: Manifest, aggregate: Aggregate, groups:
 
 def excluded(state: State) -> frozenset[bytes]:
     """Clients that the public rule leaves out of manifests."""
-    return frozenset(client for client, chance in state.streaks.items() if chance <= CHANCE_MAX)
+    return frozenset(client for client, chance in state.streaks.items() if chance <= CHANCE_MAX * (1 + ROUNDING))

@@ -32,7 +32,7 @@ from aicache.schemas.signing import verify_record
 from aicache.schemas.topics import Topic
 from aicache.streams.rounds import budgets, models
 from aicache.streams.rounds import state as state_of
-from aicache.streams.rounds.checking import check_task, verify_envelope
+from aicache.streams.rounds.checking import check_aggregate, check_task, verify_envelope
 from aicache.streams.rounds.enrolment import Admission
 from aicache.streams.rounds.manifest import make_manifest
 from aicache.streams.rounds.proposing import propose
@@ -236,6 +236,7 @@ class Coordinator:
         if current is None or current.manifest_digest != record.manifest_digest:
             return  # a repeated one, or of a round that was given up
         assert current.manifest is not None
+        check_aggregate(current, record)
         if current.phase == state_of.VOTING:  # the reducer was quicker than the next tick
             self._charge(state, current, step)
         budgets.note_dropped(state, current.manifest, record, current.proposal.groups, step.changed)

@@ -184,7 +184,7 @@ def validate(task: Task) -> None:
     Raises:
         LocalError: says which value, what it is and what it may be.
     """
-    for check in (_check_words, _check_numbers, _check_kind, _check_committee, _check_noise, _check_sizes):
+    for check in (_check_words, _check_kind, _check_numbers, _check_committee, _check_noise, _check_sizes):
         check(task)
 
 

@@ -138,3 +138,12 @@ def test_an_input_that_mostly_fails_stops_the_process(deployment: KafkaSettings)
     task = Task(Counting(), deployment, 0)
     with pytest.raises(BreakerError, match="dead-letters list"):
         task.process([Raw("aicache.usage", 0, n, 0, b"", b"garbage") for n in range(300)])
+
+
+def test_a_topic_that_was_made_anew_is_refused_instead_of_passed_over(deployment: KafkaSettings) -> None:
+    """Its offsets start from 0, so without the check each of its records would look like one that was seen."""
+    send(deployment, [CODEC.encode(usage(["a"]))], partition=0)
+    value = CODEC.encode(usage(["a"]))
+    Task(Counting(), deployment, 0).process([Raw("aicache.usage", 0, 7, 0, b"key", value)])  # of the topic before
+    with pytest.raises(GapError, match="made anew"):
+        Task(Counting(), deployment, 0)

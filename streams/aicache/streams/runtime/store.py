@@ -6,7 +6,7 @@ write (`init_transactions` fences the producer before), then reads it. Invariant
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -125,6 +125,22 @@ class TaskStore:
                             return
                         raise KafkaException(error)
                     yield message.key() or b"", message.value()
+        finally:
+            consumer.close()
+
+    def ends(self, names: Iterable[str]) -> dict[str, int]:
+        """Where this partition of each topic ends now: the offset that the next record will get.
+
+        Raises:
+            KafkaException: Kafka fails.
+        """
+        consumer = Consumer(self._settings.client_config(group_id=f"{self._settings.prefix}aicache-load"))
+        try:
+            found = {}
+            for name in names:
+                place = TopicPartition(self._settings.name(name), self.partition)
+                found[name] = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)[1]
+            return found
         finally:
             consumer.close()
 

@@ -59,12 +59,28 @@ class Task(Generic[S]):
         else:
             self.state = fold.empty(partition)
         self.offsets = dict(loaded.offsets)
+        self._require_same_log()
         self._inputs = {topic.name: topic for topic in fold.inputs}
         self._recent: list[bool] = []
 
     def position(self, topic: str) -> int | None:
         """The next offset to read; None where nothing has been read."""
         return self.offsets.get(topic)
+
+    def _require_same_log(self) -> None:
+        """Raise where an input ends before the place that was read: all that it holds would pass for seen.
+
+        Raises:
+            GapError: the topic was deleted and made anew, or its broker has lost its end.
+        """
+        for topic, end in self._store.ends(self.offsets).items():
+            if end < self.offsets[topic]:
+                raise GapError(
+                    f"{topic} partition {self.partition} ends at {end}, but {self.fold.name} has read to "
+                    f"{self.offsets[topic]}: the topic was made anew; delete the state of {self.fold.name} to begin again",
+                    got=end,
+                    needed=f"≥ {self.offsets[topic]}",
+                )
 
     def process(self, inputs: Sequence[Raw]) -> int:
         """Fold a batch into the state and write what follows; returns how many inputs were new.

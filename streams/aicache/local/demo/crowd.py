@@ -39,6 +39,8 @@ from aicache.schemas.signing import signed
 from aicache.streams.anomalies.sketches import pack, sketch_of
 
 USAGE_PAUSE_S = 0.002
+QUESTION_S = 600
+"""Simulated time between two questions of the whole crowd."""
 STOP = '["stop"]\n'
 LANGUAGES = ("python", "cpp", "java", "javascript", "rust")
 
@@ -217,11 +219,13 @@ class Crowd:
             ),
             key=lambda pair: pair[0].number,
         )
+        start_s = int(self.told["start_s"])
         for question, person in mine:
             first, last = typed(question, self.seed)
-            person.record("used", first)
+            when_s = start_s - (self.told["usage_questions"] - question.number) * QUESTION_S
+            person.record("used", first, time_s=when_s)
             self._send_usage(person)
-            person.record("used", [last], context=first)
+            person.record("used", [last], context=first, time_s=when_s)
             self._send_usage(person)
             time.sleep(USAGE_PAUSE_S)
 

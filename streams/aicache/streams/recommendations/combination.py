@@ -19,7 +19,7 @@ from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker, Scores
 BUCKETS = (0, 1, 2, 3, 4, 8, 16, 32)
 """Lower ends of the lengths of context that share weights."""
 START_WEIGHT = 0.1
-PARTS = ("neighbours", "transitions", "factorization")
+PARTS = ("neighbours", "transitions", "factorization", "situation")
 ADAGRAD_START = 1e-2
 
 
@@ -27,7 +27,8 @@ class Combination(Ranker):
     """Neighbours at several speeds, transitions and a factorization, weighed by what has proved right so far.
 
     Args:
-        neighbours, transitions, factorization: the rankers; they share this one's vocabulary.
+        neighbours, transitions, factorization: what goes with the items at hand.
+        situation: what goes with the attributes of the situation. All share this one's vocabulary.
         rate: AdaGrad's step for the weights of the context's own length.
         shared_rate: the step for all other lengths, so that a rare length learns from the others.
 
@@ -44,6 +45,7 @@ class Combination(Ranker):
         neighbours: Neighbours | None = None,
         transitions: Neighbours | None = None,
         factorization: Factorization | None = None,
+        situation: Neighbours | None = None,
         rate: float = 0.1,
         shared_rate: float = 0.02,
     ) -> None:
@@ -51,10 +53,11 @@ class Combination(Ranker):
         self.neighbours = neighbours or Neighbours()
         self.transitions = transitions or Neighbours(half_lives=(5_500.0,), window=1, directed=True)
         self.factorization = factorization or Factorization()
+        self.situation = situation or Neighbours(half_lives=(5_500.0,))
         self.rate = rate
         self.shared_rate = shared_rate
-        for ranker in (self.neighbours, self.transitions, self.factorization):
-            ranker.vocabulary = self.vocabulary
+        for part in PARTS:
+            getattr(self, part).vocabulary = self.vocabulary
         features = len(self.features(()))
         self._weights = np.full((len(BUCKETS), features), START_WEIGHT, dtype=np.float32)
         self._squares = np.full((len(BUCKETS), features), ADAGRAD_START, dtype=np.float32)
@@ -62,30 +65,39 @@ class Combination(Ranker):
 
     def begin(self) -> None:
         """See `Ranker.begin`."""
-        self.neighbours.begin()
-        self.transitions.begin()
+        for part in PARTS:
+            getattr(self, part).begin()
 
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """What the weights are for: shape (features, len(self.vocabulary))."""
+        items, attributes = self._split(context)
         return np.vstack(
             [
-                self.neighbours.features(context),
-                self.transitions.features(context)[:1],
-                self.factorization.scores(context)[None],
+                self.neighbours.features(items),
+                self.transitions.features(items)[:1],
+                self.factorization.scores(items)[None],
+                self.situation.features(attributes)[:1],
             ]
         )
 
+    def _split(self, context: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Items and attributes: four attributes beside one item would drown it in a common mean."""
+        rankable = self.vocabulary.rankable()
+        return [n for n in context if rankable[n]], [n for n in context if not rankable[n]]
+
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
-        return self._weights[_bucket(len(context))] @ self.features(context)
+        return self._weights[_bucket(len(self._split(context)[0]))] @ self.features(context)
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
         self._weigh(context, target)
-        self.neighbours.learn(context, target)
-        self.neighbours.learn_back(context, target)
-        self.transitions.learn(context, target)
-        self.factorization.learn(context, target)
+        items, attributes = self._split(context)
+        self.neighbours.learn(items, target)
+        self.neighbours.learn_back(items, target)
+        self.transitions.learn(items, target)
+        self.factorization.learn(items, target)
+        self.situation.learn(attributes, target)
 
     def learn_basket(self, x: Sequence[str]) -> None:
         """Learn a set of items: the weights by one of them in turn, the rankers by each."""
@@ -93,19 +105,21 @@ class Combination(Ranker):
         before = len(self.vocabulary)
         items = list(dict.fromkeys(x))[-CONTEXT_MAX:]
         numbers = [number for item in items if (number := self.vocabulary.add(item)) >= 0]
-        rankable = [number for number in numbers if number < before]
+        basket, attributes = self._split(numbers)
+        seen_before = [number for number in basket if number < before]
         self._baskets += 1
-        if len(numbers) > 1 and rankable:
-            asked = rankable[self._baskets % len(rankable)]
+        if len(basket) > 1 and seen_before:
+            asked = seen_before[self._baskets % len(seen_before)]
             self._weigh([number for number in numbers if number != asked], asked)
-        for target in numbers:
-            context = [number for number in numbers if number != target]
-            self.neighbours.learn(context, target)
-            self.factorization.learn(context, target)
+        for target in basket:
+            others = [number for number in basket if number != target]
+            self.neighbours.learn(others, target)
+            self.factorization.learn(others, target)
+            self.situation.learn(attributes, target)
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
         features = self.features(context)
-        bucket = _bucket(len(context))
+        bucket = _bucket(len(self._split(context)[0]))
         scores = self._weights[bucket] @ features
         allowed = self.vocabulary.rankable()
         allowed[list(context)] = False

@@ -26,6 +26,8 @@ RECENT_MAX = 64
 """Items remembered a pseudonym."""
 PSEUDONYMS_MAX = 200_000
 """Pseudonyms remembered a partition; the one silent for longest is forgotten first."""
+SESSION_S = 1_800
+"""An item that comes later than this after the one before begins something new."""
 BASKET_MAX = 64
 """Items of one event that count: bounds what one event can teach."""
 NAMESPACES_MAX = 4
@@ -43,14 +45,14 @@ class State:
 
     Attributes:
         model: the ranker.
-        recent: newest items of each pseudonym, oldest first; pseudonyms in the order of last activity.
+        recent: newest items of each pseudonym, oldest first, with the time of the newest event; in the order of last activity.
         examples: how many were learned.
         pending: numbers of examples in the changelog since the last snapshot.
         chunks: how many chunks the last snapshot has.
     """
 
     model: Combination
-    recent: dict[bytes, list[str]] = field(default_factory=dict)
+    recent: dict[bytes, tuple[int, list[str]]] = field(default_factory=dict)
     examples: int = 0
     pending: list[int] = field(default_factory=list)
     chunks: int = 0
@@ -75,7 +77,7 @@ class Recommendations:
         state = self.empty(partition)
         chunks: dict[int, bytes] = {}
         examples: dict[int, list[list[str]]] = {}
-        recent: list[tuple[int, bytes, list[str]]] = []
+        recent: list[tuple[int, bytes, tuple[int, list[str]]]] = []
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
@@ -83,11 +85,11 @@ class Recommendations:
             elif kind == _EXAMPLE:
                 examples[int.from_bytes(name, "big")] = json.loads(value)
             elif kind == _PSEUDONYM:
-                used, items = json.loads(value)
-                recent.append((used, name, items))
+                used, newest_s, items = json.loads(value)
+                recent.append((used, name, (newest_s, items)))
             elif kind == _COUNT:
                 state.examples = int.from_bytes(value, "big")
-        state.recent = {name: items for _, name, items in sorted(recent)}
+        state.recent = {name: known for _, name, known in sorted(recent)}
         state.chunks = len(chunks)
         if chunks:
             _restore(state.model, b"".join(chunks[number] for number in sorted(chunks)))
@@ -113,12 +115,13 @@ class Recommendations:
 
     def _learn_batch(self, state: State, usage: UsageBatch, step: Step) -> None:
         attributes = attributes_of(usage)
-        recent = state.recent.pop(usage.pseudonym, [])
+        newest_s, recent = state.recent.pop(usage.pseudonym, (0, []))
         for event in usage.events:
             if event.kind not in LEARNED_KINDS:
                 continue
             items = event.items[:BASKET_MAX]
-            before = event.context or recent
+            before = event.context or (recent if event.time_s - newest_s <= SESSION_S else [])
+            newest_s = max(newest_s, event.time_s)
             example = [attributes + items, []] if len(items) > 1 else [attributes + before, items]
             _learn(state.model, *example)
             step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
@@ -126,8 +129,8 @@ class Recommendations:
             state.examples += 1
             recent = [item for item in recent if item not in items] + items
         recent = recent[-RECENT_MAX:]
-        state.recent[usage.pseudonym] = recent
-        step.changed[_PSEUDONYM + usage.pseudonym] = json.dumps([state.examples, recent]).encode()
+        state.recent[usage.pseudonym] = (newest_s, recent)
+        step.changed[_PSEUDONYM + usage.pseudonym] = json.dumps([state.examples, newest_s, recent]).encode()
         step.changed[_COUNT] = state.examples.to_bytes(8, "big")
         if len(state.recent) > PSEUDONYMS_MAX:
             oldest = next(iter(state.recent))
@@ -169,7 +172,7 @@ def _answers(state: State, usage: UsageBatch, message: Message) -> list[Output]:
         return []
     last = used[-1]
     # What a client says is at hand now counts; what it did before stands in where it says nothing.
-    recent = last.context + last.items if last.context or len(last.items) > 1 else state.recent[usage.pseudonym]
+    recent = last.context + last.items if last.context or len(last.items) > 1 else state.recent[usage.pseudonym][1]
     at_hand = attributes_of(usage) + recent
     namespaces = list(dict.fromkeys(namespace_of(item) for event in reversed(used) for item in event.items))
     outputs: list[Output] = []

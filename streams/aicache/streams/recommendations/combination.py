@@ -91,7 +91,8 @@ class Combination(Ranker):
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
-        self._weigh(context, target)
+        if self.neighbours.knows(target):
+            self._weigh(context, target)
         items, attributes = self._split(context)
         self.neighbours.learn(items, target)
         self.neighbours.learn_back(items, target)
@@ -102,11 +103,10 @@ class Combination(Ranker):
     def learn_basket(self, x: Sequence[str]) -> None:
         """Learn a set of items: the weights by one of them in turn, the rankers by each."""
         self.begin()
-        before = len(self.vocabulary)
         items = list(dict.fromkeys(x))[-CONTEXT_MAX:]
         numbers = [number for item in items if (number := self.vocabulary.add(item)) >= 0]
         basket, attributes = self._split(numbers)
-        seen_before = [number for number in basket if number < before]
+        seen_before = [number for number in basket if self.neighbours.knows(number)]
         self._baskets += 1
         if len(basket) > 1 and seen_before:
             asked = seen_before[self._baskets % len(seen_before)]
@@ -131,8 +131,10 @@ class Combination(Ranker):
         gradient = features[:, target] - features @ likelihood
         self._squares[bucket] += np.square(gradient)
         step = gradient / np.sqrt(self._squares[bucket])
-        self._weights += self.shared_rate * step
-        self._weights[bucket] += (self.rate - self.shared_rate) * step
+        if bucket:  # without items at hand their features say nothing about those lengths that have some
+            self._weights[1:] += self.shared_rate * step
+            self._weights[bucket] -= self.shared_rate * step
+        self._weights[bucket] += self.rate * step
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""

@@ -120,7 +120,9 @@ class Recommendations:
             if event.kind not in LEARNED_KINDS:
                 continue
             items = event.items[:BASKET_MAX]
-            before = event.context or (recent if event.time_s - newest_s <= SESSION_S else [])
+            if event.time_s - newest_s > SESSION_S:
+                recent = []
+            before = event.context or recent
             newest_s = max(newest_s, event.time_s)
             example = [attributes + items, []] if len(items) > 1 else [attributes + before, items]
             _learn(state.model, *example)

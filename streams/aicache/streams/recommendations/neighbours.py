@@ -104,6 +104,10 @@ class Neighbours(Ranker):
         """See `Ranker.scores`."""
         return self.features(context)[len(self.half_lives) - 1]
 
+    def knows(self, item: int) -> bool:
+        """Whether an item has come before: nothing can be told of how well one is ranked that never did."""
+        return item < len(self._slots) and bool(self._total[item, -1] > 0)
+
     def conditional(self, item: int, neighbour: int) -> float:
         """How often, of 1, `neighbour` came with `item`, by the slowest speed and smoothed towards never."""
         if item >= len(self._slots) or (slot := self._slots[item].get(neighbour)) is None:

@@ -10,6 +10,7 @@ from aicache.cli import (
     config,
     coordinator,
     dead_letters,
+    demo,
     doctor,
     enrol,
     incidents,
@@ -74,6 +75,7 @@ def root(
 
 
 GROUPS = (
+    demo,
     committee,
     config,
     coordinator,

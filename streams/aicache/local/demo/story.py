@@ -33,6 +33,7 @@ from aicache.schemas.records import (
     Model,
     Proposal,
     Recommendation,
+    SeriesCount,
     UsageBatch,
 )
 from aicache.streams.committee import commands
@@ -82,6 +83,8 @@ class Story:
     canaries: int = 0
     killed: str = ""
     restarted: bool = False
+    failures: list[tuple[int, str, float]] = field(default_factory=list)
+    """Of the failing operation: minute (Unix seconds), release or `other releases`, share of uses that failed."""
     held: NDArray[np.float64] | None = None
     visible: NDArray[np.int64] | None = None
 
@@ -242,9 +245,22 @@ def _look_back(story: Story, kafka: KafkaSettings, people: People) -> None:
     story.usage_undecodable = sum(seen.record is None for seen in usage)
     story.incidents = [s.record for s in read_all(kafka, topics.ANOMALIES) if isinstance(s.record, Incident)]
     story.dead = [s.record for s in read_all(kafka, topics.DEAD_LETTERS) if isinstance(s.record, DeadLetter)]
+    story.failures = _failures([s.record for s in read_all(kafka, topics.SERIES) if isinstance(s.record, SeriesCount)])
     story.envelopes_logged = len(read_all(kafka, topics.ENVELOPES))
     story.crowd = people.tell("numbers")
     story.held, story.visible = _one_client(kafka, story, people)
+
+
+def _failures(counts: list[SeriesCount]) -> list[tuple[int, str, float]]:
+    """The failing operation's rates, from the newest count of each window, release and partition."""
+    newest = {(c.window_start_s, c.release, c.partition): c for c in counts if c.series == script.FAILING_OPERATION}
+    sums: dict[tuple[int, str], list[int]] = {}
+    for (minute, release, _), count in newest.items():
+        name = release if release == script.FAILING_RELEASE else "other releases"
+        events = sums.setdefault((minute, name), [0, 0])
+        events[0] += count.events
+        events[1] += count.failures
+    return [(minute, name, failed / uses) for (minute, name), (uses, failed) in sorted(sums.items())]
 
 
 def _clear_sum(people: People, manifest: Manifest, length: int) -> tuple[NDArray[np.int64], int]:

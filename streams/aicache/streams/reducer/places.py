@@ -93,6 +93,10 @@ class Places:
         self._at = (partition, offset)
         return True
 
+    def _end(self, partition: int) -> int:
+        place = TopicPartition(self._name, partition)
+        return int(self._consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S, cached=False)[1])
+
     def _read(self, partition: int, offset: int) -> Message | None:
         """The message at an offset ahead; None where the partition ends or jumps over it."""
         until_s = time.monotonic() + ANSWER_TIMEOUT_S
@@ -105,7 +109,7 @@ class Places:
             if error is not None:
                 self._ready.popleft()
                 if error.code() == KafkaError._PARTITION_EOF:
-                    if at is not None and at > offset:
+                    if offset < self._end(partition):
                         continue  # an end that was reached before more was written
                     self._at = None
                     return None

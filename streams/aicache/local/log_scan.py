@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from aicache.privacy.errors import LocalError
 
 PIECE_BYTES = 8
+GATHERED_BYTES = 8_000_000
+SEPARATOR = bytes(PIECE_BYTES)
+"""Between parts, so that no piece is found across two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +138,29 @@ def scan(folder: Path, secrets: Iterable[bytes]) -> list[Hit]:
     for topic, partition, path in segments(folder):
         raw = needles.find(path.read_bytes())
         hits += [Hit(secret, f"{path.parent.name}/{path.name}") for secret in sorted(raw)]
-        for record in records(topic, partition, path):
-            parts = (
-                record.key,
-                record.value,
-                *(name.encode() for name, _ in record.headers),
-                *(v for _, v in record.headers),
-            )
-            found = set().union(*(needles.find(part) for part in parts))
-            hits += [Hit(secret, f"{topic}-{partition}@{record.offset}") for secret in sorted(found)]
+        for together in _gathered(records(topic, partition, path)):
+            # Looking through many records at once is quick; only where something is found is it looked for record by record.
+            if needles.find(SEPARATOR.join(map(_whole, together))):
+                for record in together:
+                    found = needles.find(_whole(record))
+                    hits += [Hit(secret, f"{topic}-{partition}@{record.offset}") for secret in sorted(found)]
     return hits
+
+
+def _gathered(found: Iterable[LogRecord]) -> Iterator[list[LogRecord]]:
+    together: list[LogRecord] = []
+    size = 0
+    for record in found:
+        together.append(record)
+        size += len(record.value)
+        if size > GATHERED_BYTES:
+            yield together
+            together, size = [], 0
+    if together:
+        yield together
+
+
+def _whole(record: LogRecord) -> bytes:
+    """All parts of a record, kept apart."""
+    headers = (part for name, value in record.headers for part in (name.encode(), value))
+    return SEPARATOR.join((record.key, record.value, *headers))

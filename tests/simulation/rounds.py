@@ -1,0 +1,162 @@
+"""Whole rounds under faults: coordinator, members, reducer and clients as the machines that run in production, over one log.
+
+Oracles: each published aggregate is the clear sum over its manifest; no round has two manifests or two aggregates that differ; every
+aggregate has a quorum of votes for its manifest; no member votes twice; nobody's budget is overspent; and everything ends.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from aicache.schemas.records import Aggregate, Budget, Manifest, Proposal, RoundAborted, Vote
+from aicache.streams.committee.member import Member
+from aicache.streams.runtime.contract import Output, Step
+from support.deployment import Deployment, make_task
+from support.rounds import World
+
+TICK_MS = 400
+TURNS_MAX = 160
+CLIENTS = 6
+MEMBERS, THRESHOLD = 3, 2
+
+
+class Rounds(Deployment):
+    """A deployment that is hit by faults.
+
+    Args:
+        seed: decides everything but keys and noise.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.faults: list[str] = []
+        super().__init__(World(members=MEMBERS, threshold=THRESHOLD, clients=CLIENTS, seed=f"sim-{seed}"))
+        groups = int(self.random.choice([1, 1, 2]))
+        task = make_task(
+            noise="clients", honest=1, n_min=2, n_max=4, groups=groups, rounds=2, members=MEMBERS, threshold=THRESHOLD,
+            length=8, labels=[f"tag:{n}" for n in range(8)], deadline_ms=4_000, grace_ms=1_200,
+        )  # fmt: skip
+        self.world.log.append("aicache.tasks", task)
+        self.committed_read: dict[str, int] = {}
+
+    # ------------------------------------------------------------ faults
+
+    def play(self) -> None:
+        """Until both rounds are through, however many tries it takes."""
+        for _ in range(TURNS_MAX):
+            self.world.now_ms += TICK_MS
+            self.before_turn()
+            self.turn()
+            task = self.state.tasks.get("tags")
+            if task is not None and (task.finished >= 2 or task.rounds >= 6):
+                return
+        raise AssertionError("the rounds do not come to an end")
+
+    def before_turn(self) -> None:
+        fault = self.random.random()
+        if fault < 0.06:
+            self.faults.append("coordinator killed")
+            self.restart_coordinator()
+            self.read = dict(self.committed_read)
+        elif fault < 0.12:
+            self.faults.append("reducer killed")
+            self.restart_reducer()
+        elif fault < 0.20:
+            number = int(self.random.integers(1, MEMBERS + 1))
+            self.faults.append("member killed")
+            self.world.committee[number] = Member(self.world.committee[number].store, self.world.limits)
+        elif fault < 0.26:
+            self.faults.append("member cut off")
+            self.world.silent = {int(self.random.integers(1, MEMBERS + 1))}
+        elif fault < 0.34:
+            self.world.silent = set()
+        elif fault < 0.38:
+            self.faults.append("clock jump")
+            self.world.now_ms += int(self.random.integers(-3_000, 3_000))
+        elif fault < 0.44:
+            self.faults.append("client vanishes")
+            self.absent = {person.id for person in self.world.people if self.random.random() < 0.3}
+        elif fault < 0.50:
+            self.repeat_an_envelope()
+
+    def repeat_an_envelope(self) -> None:
+        """As a client does whose acknowledgement was lost."""
+        rows = self.world.log.topics.get("aicache.envelopes", [])
+        if rows:
+            self.faults.append("duplicate")
+            row = rows[int(self.random.integers(len(rows)))]
+            self.world.log.append("aicache.envelopes", row.record, self.world.now_ms)
+
+    def write(self, step: Step) -> None:
+        """The coordinator's transaction; now and then it dies before it, and all that it held is lost."""
+        if self.random.random() < 0.05 and self.random.random() < 0.5:
+            self.faults.append("coordinator killed before its write")
+            self.restart_coordinator()
+            self.read = dict(self.committed_read)
+            return
+        super().write(step)
+        self.committed_read = dict(self.read)
+
+    def publish(self, outputs: list[Output]) -> None:
+        """Nothing is published that a quorum does not stand behind at that moment."""
+        for output in outputs:
+            if isinstance(output.record, Aggregate):
+                votes = {v.member for v in self.votes_once() if v.manifest_digest == output.record.manifest_digest}
+                needed = next(
+                    p
+                    for p in self.world.log.records("aicache.rounds", Proposal)
+                    if p.round_id == output.record.round_id
+                )
+                assert len(votes) >= needed.quorum, "opened without a quorum"
+        super().publish(outputs)
+
+    # ------------------------------------------------------------ oracles
+
+    def check(self) -> None:
+        """All of them, over the log."""
+        log = self.world.log
+        manifests: dict[str, list[tuple[bytes, Manifest]]] = {}
+        for item in log.topics.get("aicache.rounds", []):
+            if isinstance(item.record, Manifest):
+                manifests.setdefault(item.record.round_id, []).append((item.body, item.record))
+        assert all(len({body for body, _ in found}) == 1 for found in manifests.values()), "a round has two manifests"
+        quorum = {p.round_id: p.quorum for p in log.records("aicache.rounds", Proposal)}
+        votes = Counter((v.round_id, v.manifest_digest) for v in self.votes_once())
+        bodies: dict[str, set[bytes]] = {}
+        for item in log.topics.get("aicache.insights.aggregates", []):
+            aggregate = item.record
+            assert isinstance(aggregate, Aggregate)
+            bodies.setdefault(aggregate.round_id, set()).add(item.body)
+            assert votes[aggregate.round_id, aggregate.manifest_digest] >= quorum[aggregate.round_id], (
+                "opened without a quorum"
+            )
+            self.check_sum(aggregate, manifests[aggregate.round_id][0][1])
+        assert all(len(found) == 1 for found in bodies.values()), "a round was opened twice, differently"
+        self.check_budgets(manifests)
+        ended = set(bodies) | {r.round_id for r in log.records("aicache.rounds", RoundAborted)}
+        assert len(set(quorum) - ended) <= 1, "a round hangs"
+
+    def votes_once(self) -> list[Vote]:
+        votes = self.world.log.records("aicache.votes", Vote)
+        said: dict[tuple[str, int], bytes] = {}
+        for vote in votes:
+            before = said.setdefault((vote.round_id, vote.member), vote.manifest_digest)
+            assert before == vote.manifest_digest, "a member voted twice"
+        return [vote for n, vote in enumerate(votes) if vote not in votes[:n]]
+
+    def check_sum(self, aggregate: Aggregate, manifest: Manifest) -> None:
+        assert all(g.status == "opened" for g in aggregate.groups), "a group was dropped although nobody spoiled it"
+        opened = {group.group for group in aggregate.groups if group.status == "opened"}
+        listed = [entry.client for group in manifest.groups if group.group in opened for entry in group.clients]
+        assert aggregate.n == len(listed), "people are counted wrong"
+        if listed:
+            clear = np.sum([self.sent[aggregate.round_id][client] for client in listed], axis=0)
+            assert np.array_equal(np.frombuffer(aggregate.sum, "<i8"), clear), "the aggregate is not the clear sum"
+
+    def check_budgets(self, manifests: dict[str, list[tuple[bytes, Manifest]]]) -> None:
+        listed = Counter(e.client for found in manifests.values() for g in found[0][1].groups for e in g.clients)
+        for row in self.world.log.topics.get("aicache.budgets", []):
+            budget = row.record
+            assert isinstance(budget, Budget)
+            assert budget.rounds <= listed[budget.client], "a client was charged for a round that it was not in"
+            assert budget.epsilon <= self.world.limits.budgets["*"].epsilon, "a budget is overspent"

@@ -45,7 +45,10 @@ def sample(everything: list[tuple[int, int, list[int]]]) -> list[tuple[int, int,
 def main(folder: str, out: str) -> None:
     with gzip.open(Path(folder) / "node-labels.txt.gz", "rt") as lines:
         names = {int(number): name.strip() for number, name in (line.split(None, 1) for line in lines)}
-    rows = [f"{time_ms // 1000},{' '.join(names[tag] for tag in tags)}" for time_ms, _, tags in sample(questions(Path(folder)))]
+    rows = [
+        f"{time_ms // 1000},{' '.join(names[tag] for tag in tags)}"
+        for time_ms, _, tags in sample(questions(Path(folder)))
+    ]
     text = "\n".join(["time_s,tags", *rows, ""])
     with Path(out).open("wb") as file, gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
         packed.write(text.encode())

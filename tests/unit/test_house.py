@@ -20,7 +20,7 @@ FOLDERS = {
 }
 IMPURE = {"time", "os", "random", "secrets", "asyncio", "socket", "threading", "subprocess", "datetime"}
 KAFKA = {"confluent_kafka", "aiokafka", "faust"}
-KAFKA_FILES = {"kafka.py", "agents.py", "app.py", "admin.py", "insights.py"}
+KAFKA_FILES = {"kafka.py", "agents.py", "app.py", "admin.py", "insights.py", "watermarks.py"}
 KAFKA_FOLDERS = {"runtime", "reducer", "committee", "local"}
 
 

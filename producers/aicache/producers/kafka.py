@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.board import Board, OpenRound
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Recommendation, Record
@@ -196,9 +197,8 @@ class Hub:
         ]
         waiting = {(place.topic, place.partition) for place in places}
         for partition in range(topics.RECOMMENDATIONS.partitions):
-            place = TopicPartition(self.settings.name(topics.RECOMMENDATIONS.name), partition)
-            _, place.offset = consumer.get_watermark_offsets(place, timeout=READY_TIMEOUT_S, cached=False)
-            places.append(place)
+            name = self.settings.name(topics.RECOMMENDATIONS.name)
+            places.append(TopicPartition(name, partition, watermarks(consumer, name, partition)[1]))
         consumer.assign(places)
         return waiting
 

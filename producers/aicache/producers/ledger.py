@@ -1,24 +1,33 @@
 """What a client has spent: a file that is on disk before anything is sent, so that it is never behind what was sent.
 
-One line a charge, appended and synced; a line that a crash cut short was never acted on and is cut off. Totals are sums of Rényi
-vectors a purpose and window; the epsilon of a total is what the owner's limit is compared with. The log keeps a ledger too
-(`aicache.budgets`): where it knows of more, the file is raised to it, so a lost or restored file cannot spend again.
+One line a charge, appended and synced. Each line carries a check over itself and the line before, so a flipped bit or a missing line
+is noticed; a line that a crash cut short was never acted on and is cut off. Totals are sums of Rényi vectors a purpose and window;
+the epsilon of a total is what the owner's limit is compared with. The log keeps a ledger too (`aicache.budgets`): where it knows of
+more, the file is raised to it, so a lost or restored file cannot spend again.
 Boundary: one file; the time and the window come as arguments.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.privacy.accounting import ORDERS, epsilon_from_rdp
+from aicache.privacy.accounting import ORDERS, check_rdp, epsilon_from_rdp
 from aicache.privacy.errors import LocalError
 
 FILE = "ledger.jsonl"
+DAY_MS = 86_400_000
+LOG_WINDOW_MS = 30 * DAY_MS
+"""The windows of `aicache.budgets` begin at multiples of this."""
+CHECK_LENGTH = 16
+ROUNDING = 1e-9
+"""Two orders of adding the same charges up differ by less, relative."""
 RdpVector = NDArray[np.float64]
 
 
@@ -29,12 +38,13 @@ class Limit:
     Attributes:
         epsilon: at `delta`.
         delta: of the guarantee.
-        window_ms: length of the renewal window; windows begin at multiples of it.
+        window_ms: length of the renewal window; windows begin at multiples of it. A file that was lost is rebuilt from the log,
+            which knows one window of `LOG_WINDOW_MS`: a longer one is not covered then.
     """
 
     epsilon: float
     delta: float = 1e-6
-    window_ms: int = 365 * 86_400_000
+    window_ms: int = LOG_WINDOW_MS
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon < float("inf") or not 0 < self.delta < 1 or self.window_ms <= 0:
@@ -60,6 +70,45 @@ class Spent:
     delta: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """One line.
+
+    Attributes:
+        window_start_ms: the owner's window.
+        log_window_start_ms: the log's window, in which `aicache.budgets` counts it.
+    """
+
+    purpose: str
+    window_start_ms: int
+    log_window_start_ms: int
+    round_id: str
+    rounds: int
+    rdp: tuple[float, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """As they stand in the file."""
+        return {
+            "purpose": self.purpose,
+            "window_start_ms": self.window_start_ms,
+            "log_window_start_ms": self.log_window_start_ms,
+            "round": self.round_id,
+            "rounds": self.rounds,
+            "rdp": list(self.rdp),
+        }
+
+    @classmethod
+    def of(cls, fields: Any) -> "_Charge":
+        """From the file's fields; ValueError, KeyError or TypeError where they are not a charge."""
+        purpose, round_id, numbers = fields["purpose"], fields["round"], fields["rdp"]
+        whole = (fields["window_start_ms"], fields["log_window_start_ms"], fields["rounds"])
+        if not all(isinstance(number, int) for number in whole) or not all(isinstance(n, float) for n in numbers):
+            raise TypeError
+        if not isinstance(purpose, str) or not isinstance(round_id, str) or whole[2] < 0:
+            raise TypeError
+        return cls(purpose, whole[0], whole[1], round_id, whole[2], tuple(check_rdp(numbers).tolist()))
+
+
 class Ledger:
     """A client's ledger.
 
@@ -74,36 +123,75 @@ class Ledger:
         self._path = folder / FILE
         self._totals: dict[tuple[str, int], RdpVector] = {}
         self._rounds: dict[tuple[str, int], int] = {}
+        self._in_log: dict[tuple[str, int], tuple[RdpVector, int]] = {}
         self._seen: set[str] = set()
         self._end = 0
-        for line in self._lines():
-            self._note(line)
+        self._check = ""
+        for charge in self._read():
+            self._note(charge)
 
-    def _lines(self) -> Iterator[dict[str, object]]:
+    # ------------------------------------------------------------ reading
+
+    def _read(self) -> Iterator[_Charge]:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        except OSError as error:
+            raise LocalError(
+                f"the ledger {self._path} cannot be read ({error}): nothing is spent", got=str(error), needed="a file"
+            ) from None
+        *lines, rest = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            yield self._parsed(line, number)
             self._end += len(line) + 1
-            try:
-                fields = json.loads(line)
-                if len(fields["rdp"]) != len(ORDERS):
-                    raise ValueError
-                yield fields
-            except (ValueError, KeyError, TypeError):
-                raise LocalError(
-                    f"line {number} of {self._path} is damaged: nothing is spent until it is repaired or, with all of the "
-                    "window's budget given up, deleted",
-                    got=f"line {number}",
-                    needed="a charge",
-                ) from None
+        # A whole charge whose end of line is damaged may have been acted on: it counts, and the next one must not run into it.
+        if rest and self._is_charge(rest[:-1]):
+            raise self._damaged(len(lines) + 1)
 
-    def _note(self, fields: dict[str, object]) -> None:
-        key = (str(fields["purpose"]), int(fields["window_start_ms"]))  # type: ignore[call-overload]
-        self._totals[key] = self._totals.get(key, np.zeros(len(ORDERS))) + np.asarray(fields["rdp"], dtype=np.float64)
-        self._rounds[key] = self._rounds.get(key, 0) + int(fields["rounds"])  # type: ignore[call-overload]
-        self._seen.add(str(fields["round"]))
+    def _is_charge(self, line: bytes) -> bool:
+        try:
+            self._check_of(json.loads(line)["charge"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
+
+    def _parsed(self, line: bytes, number: int) -> _Charge:
+        try:
+            row = json.loads(line)
+            check = self._check_of(row["charge"])
+            if row["check"] != check:
+                raise ValueError
+            charge = _Charge.of(row["charge"])
+        except (ValueError, KeyError, TypeError, LocalError):
+            raise self._damaged(number) from None
+        self._check = check
+        return charge
+
+    def _damaged(self, number: int) -> LocalError:
+        return LocalError(
+            f"line {number} of the ledger {self._path} is damaged: nothing is spent. Restore the file from a backup (what is "
+            "missing is then taken from the log), or remove it if it was only used within the log's last window",
+            got=f"line {number}",
+            needed="a charge with its check",
+        )
+
+    def _check_of(self, fields: dict[str, Any]) -> str:
+        return hashlib.sha256((self._check + json.dumps(fields, sort_keys=True)).encode()).hexdigest()[:CHECK_LENGTH]
+
+    def _note(self, charge: _Charge) -> None:
+        key = (charge.purpose, charge.window_start_ms)
+        rdp = np.asarray(charge.rdp)
+        self._totals[key] = self._totals.get(key, np.zeros(len(ORDERS))) + rdp
+        self._rounds[key] = self._rounds.get(key, 0) + charge.rounds
+        known, rounds = self._known_in_log(charge.purpose, charge.log_window_start_ms)
+        self._in_log[charge.purpose, charge.log_window_start_ms] = known + rdp, rounds + charge.rounds
+        self._seen.add(charge.round_id)
+
+    def _known_in_log(self, purpose: str, log_window_start_ms: int) -> tuple[RdpVector, int]:
+        return self._in_log.get((purpose, log_window_start_ms), (np.zeros(len(ORDERS)), 0))
+
+    # ------------------------------------------------------------ spending
 
     def has(self, round_id: str) -> bool:
         """Whether this round was charged already: a client contributes to a round once, whatever crashes in between."""
@@ -114,58 +202,106 @@ class Ledger:
         before = self._totals.get((purpose, window_start_ms), np.zeros(len(ORDERS)))
         return epsilon_from_rdp(before + rdp, delta)
 
-    def charge(self, purpose: str, window_start_ms: int, round_id: str, rdp: RdpVector, limit: Limit) -> None:
-        """Write down a round's cost; when this returns it is on disk, and only then may something be sent.
+    def check(self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit) -> None:
+        """Whether `charge` would go through; nothing is charged.
 
         Raises:
-            LocalError: the round was charged before, the budget does not cover it, or the disk failed. Nothing is charged then.
+            LocalError: as `charge`, the disk apart.
         """
         if self.has(round_id):
-            raise LocalError("the round was contributed to already", got=round_id, needed="one contribution a round")
-        epsilon = self.after(purpose, window_start_ms, rdp, limit.delta)
+            raise LocalError(
+                "the client has contributed to this round already", got=round_id, needed="one contribution a round"
+            )
+        epsilon = self.after(purpose, limit.window_start(opened_ms), rdp, limit.delta)
         if epsilon > limit.epsilon:
             raise LocalError(
                 f"the budget of {purpose} does not cover the round: epsilon would be {epsilon:.3f}, limit {limit.epsilon:g}",
                 got=epsilon,
                 needed=f"≤ {limit.epsilon:g}",
             )
-        self._append(purpose, window_start_ms, round_id, rdp, 1)
 
-    def raise_to(self, purpose: str, window_start_ms: int, rdp: RdpVector, rounds: int, round_id: str) -> bool:
-        """Take over what the log says was spent, where that is more; True where it was."""
-        before = self._totals.get((purpose, window_start_ms), np.zeros(len(ORDERS)))
-        missing = np.maximum(rdp - before, 0.0)
-        if not (missing > 1e-9 * (1.0 + before)).any():
+    def charge(self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit) -> None:
+        """Write down a round's cost; when this returns it is on disk, and only then may something be sent.
+
+        Args:
+            purpose: that of the round.
+            opened_ms: when the round was opened, Unix milliseconds: it decides the window.
+            round_id: the round.
+            rdp: its cost.
+            limit: the owner's.
+
+        Raises:
+            LocalError: the round was charged before, the budget does not cover it, or the disk failed. Nothing may be sent then.
+        """
+        self.check(purpose, opened_ms, round_id, rdp, limit)
+        cost = tuple(check_rdp(rdp).tolist())
+        log_window_ms = opened_ms - opened_ms % LOG_WINDOW_MS
+        self._append(_Charge(purpose, limit.window_start(opened_ms), log_window_ms, round_id, 1, cost))
+
+    def raise_to(
+        self,
+        purpose: str,
+        log_window_start_ms: int,
+        rdp: RdpVector,
+        *,
+        rounds: int,
+        last_round: str,
+        opened_ms: int,
+        limit: Limit,
+    ) -> bool:
+        """Take over what the log says was spent, where the file knows of less: it was lost, or restored from a backup.
+
+        Args:
+            purpose: that of the budget.
+            log_window_start_ms: start of the log's window.
+            rdp: the log's total of that window.
+            rounds, last_round: as the log has them.
+            opened_ms: the time whose window of the owner is raised, where the two windows overlap.
+            limit: the owner's.
+
+        Returns:
+            Whether something was missing.
+
+        Raises:
+            LocalError: the disk failed.
+        """
+        start_ms = limit.window_start(opened_ms)
+        if log_window_start_ms + LOG_WINDOW_MS <= start_ms:
             return False
-        more = max(rounds - self._rounds.get((purpose, window_start_ms), 0), 0)
-        self._append(purpose, window_start_ms, round_id, missing, more)
+        known, known_rounds = self._known_in_log(purpose, log_window_start_ms)
+        total = check_rdp(rdp)
+        lacking = total > known + ROUNDING * (1.0 + known)
+        if not lacking.any():
+            return False
+        missing = np.where(lacking, total, 0.0) - np.where(lacking, known, 0.0)
+        more = max(rounds - known_rounds, 0)
+        self._append(_Charge(purpose, start_ms, log_window_start_ms, last_round, more, tuple(missing.tolist())))
         return True
 
-    def _append(self, purpose: str, window_start_ms: int, round_id: str, rdp: RdpVector, rounds: int) -> None:
-        fields: dict[str, object] = {
-            "purpose": purpose,
-            "window_start_ms": window_start_ms,
-            "round": round_id,
-            "rounds": rounds,
-            "rdp": rdp.tolist(),
-        }
-        line = json.dumps(fields).encode() + b"\n"
+    def _append(self, charge: _Charge) -> None:
+        fields = charge.fields()
+        check = self._check_of(fields)
+        line = json.dumps({"charge": fields, "check": check}).encode() + b"\n"
         try:
+            made = not self._path.exists()
             with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
                 file.truncate(self._end)  # what a crash cut short was never acted on
                 file.seek(self._end)
                 written = file.write(line)
-                os.fsync(file.fileno())
                 if written != len(line):
                     raise OSError("the disk is full")
+                os.fsync(file.fileno())
+            if made:
+                sync_folder(self._path.parent)
         except OSError as error:
             raise LocalError(
-                f"the ledger {self._path} cannot be written ({error}): nothing was sent",
+                f"the ledger {self._path} cannot be written ({error}): nothing is sent",
                 got=str(error),
                 needed="space on the disk",
             ) from None
         self._end += len(line)
-        self._note(fields)
+        self._check = check
+        self._note(charge)
 
     def spent(self, delta: float = 1e-6) -> list[Spent]:
         """All totals, newest window first."""
@@ -173,3 +309,12 @@ class Ledger:
             Spent(purpose, start_ms, self._rounds[purpose, start_ms], epsilon_from_rdp(rdp, delta), delta)
             for (purpose, start_ms), rdp in sorted(self._totals.items(), key=lambda entry: (-entry[0][1], entry[0][0]))
         ]
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's list of files on disk: a new file's name is not there before."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Record
 from aicache.schemas.topics import Topic, topic_name
@@ -120,7 +121,7 @@ class _Reader:
                 )
             for partition in sorted(metadata.partitions):
                 place = TopicPartition(name, partition)
-                low, high = self._consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S)
+                low, high = watermarks(self._consumer, name, partition)
                 place.offset = OFFSET_BEGINNING if last == 0 and not live else max(low, high - last)
                 places.append(place)
                 if high > low:

@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas.records import Place, UpdateChunk
 from aicache.schemas.topics import topic
 from aicache.streams.committee.commands import ROTATE_REQUEST
@@ -156,10 +157,7 @@ class MemberProcess:
 
     def _watermarks(self, plain: str) -> tuple[int, int]:
         name = self._settings.name(plain)
-        found = self._consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=BROKER_TIMEOUT_S, cached=False)
-        if found is None:
-            raise LocalError(f"the broker does not say where {name} ends", got=None, needed="an answer in time")
-        return int(found[0]), int(found[1])
+        return watermarks(self._consumer, name)
 
     def _end_of(self, plain: str) -> int:
         return self._watermarks(plain)[1]

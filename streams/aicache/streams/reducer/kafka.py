@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec, Decoded
 from aicache.schemas.records import Aggregate, Enrolment, Envelope, Proposal, Record, Task, UpdateChunk
@@ -209,12 +210,7 @@ class ReducerProcess:
         return places
 
     def _end(self, name: str, partition: int = 0) -> int:
-        found = self._consumer.get_watermark_offsets(
-            TopicPartition(name, partition), timeout=BROKER_TIMEOUT_S, cached=False
-        )
-        if found is None:
-            raise LocalError(f"the broker does not say where {name} ends", got=None, needed="an answer in time")
-        return int(found[1])
+        return watermarks(self._consumer, name, partition)[1]
 
     def _read_on(self, places: list[TopicPartition]) -> None:
         """Read these partitions too, and return when they have been read to where they end now."""

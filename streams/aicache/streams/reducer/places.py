@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from aicache.privacy.errors import RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Place, UpdateChunk
@@ -85,7 +86,7 @@ class Places:
             if gap >= 0 and gap * self._record_bytes <= READ_ON_BYTES_MAX:
                 return True
         target = TopicPartition(self._name, partition, offset)
-        low, high = self._consumer.get_watermark_offsets(target, timeout=ANSWER_TIMEOUT_S, cached=False)
+        low, high = watermarks(self._consumer, self._name, partition)
         if not low <= offset < high:
             return False
         self._ready.clear()
@@ -94,8 +95,7 @@ class Places:
         return True
 
     def _end(self, partition: int) -> int:
-        place = TopicPartition(self._name, partition)
-        return int(self._consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S, cached=False)[1])
+        return watermarks(self._consumer, self._name, partition)[1]
 
     def _read(self, partition: int, offset: int) -> Message | None:
         """The message at an offset ahead; None where the partition ends or jumps over it."""

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import (
@@ -53,8 +54,7 @@ def _raw(settings: KafkaSettings, places: Sequence[TopicPartition]) -> Iterator[
     try:
         waiting = {}
         for place in places:
-            found = consumer.get_watermark_offsets(place, timeout=BROKER_TIMEOUT_S, cached=False)
-            low, high = (int(found[0]), int(found[1]))
+            low, high = watermarks(consumer, place.topic, place.partition)
             place.offset = max(low, place.offset)
             if high > place.offset:
                 waiting[place.topic, place.partition] = high

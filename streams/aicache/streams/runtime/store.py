@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import DeadLetter
@@ -138,8 +139,7 @@ class TaskStore:
         try:
             found = {}
             for name in names:
-                place = TopicPartition(self._settings.name(name), self.partition)
-                found[name] = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)[1]
+                found[name] = watermarks(consumer, self._settings.name(name), self.partition)[1]
             return found
         finally:
             consumer.close()

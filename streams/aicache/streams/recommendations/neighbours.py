@@ -41,7 +41,7 @@ class Neighbours(Ranker):
         half_lives: tuple[float, ...] = (700.0, 5_500.0, 42_000.0),
         width: int = 256,
         smoothing: float = 3.0,
-        window: int = 64,
+        window: int = 16,
         directed: bool = False,
     ) -> None:
         super().__init__()

@@ -1,0 +1,279 @@
+"""Recommendations on `user,item,timestamp` files, each method beside the others under one protocol.
+
+usage: recommend.py DATA [--protocol prequential|hold-one|hidden] [--hidden FILE] [--limit N] [--json]
+
+prequential: for each event all items known so far that the user has not had are ranked, scored, then the event is learned; an item
+never seen before is a miss. hold-one: a user is a basket; of each with two items or more one is hidden (index: SHA-256 of the basket's
+rank as decimal text, first 8 bytes big-endian, modulo the size), scored, then the whole basket is learned. hidden: all baskets of DATA
+are learned, then for each what is not in it is ranked and scored against FILE. Ties go to the smaller item number.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.streams.recommendations.combination import Combination
+from aicache.streams.recommendations.ranker import Ranker
+
+NAMESPACE = "item:"
+CUTS = (5, 10, 20)
+LAST = 0.3
+
+
+class Popularity:
+    """How often each item has come."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(64)
+
+    def learn(self, numbers: list[int]) -> None:
+        while max(numbers, default=0) >= len(self.counts):
+            self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
+        np.add.at(self.counts, numbers, 1.0)
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
+        del context
+        return self.counts[:size]
+
+
+class Cosine:
+    """Item-to-item cosine over everything so far, added up over what the user has."""
+
+    def __init__(self) -> None:
+        self.pairs = np.zeros((64, 64))
+        self.counts = np.zeros(64)
+
+    def learn_pairs(self, context: list[int], target: int) -> None:
+        top = max(target, *context, 0) if context else target
+        while top >= len(self.counts):
+            size = len(self.counts)
+            pairs = np.zeros((2 * size, 2 * size))
+            pairs[:size, :size] = self.pairs
+            self.pairs, self.counts = pairs, np.concatenate([self.counts, np.zeros(size)])
+        self.pairs[context, target] += 1
+        self.pairs[target, context] += 1
+        self.counts[target] += 1
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
+        if not context:
+            return self.counts[:size] * 1e-9
+        norms = np.sqrt(np.outer(self.counts[context] + 1, self.counts[:size] + 1))
+        return (self.pairs[context, :size] / norms).sum(axis=0) + self.counts[:size] * 1e-9
+
+
+class Method:
+    """A method under the protocol, over numbers in the order of first sight.
+
+    Args:
+        name: of the method.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ranker: Ranker = Combination()
+        self.popularity, self.cosine = Popularity(), Cosine()
+        self.places: list[int] = []
+        self.rank_us: list[float] = []
+        self.learn_s = 0.0
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
+        if self.name == "popularity":
+            return self.popularity.scores(context, size)
+        if self.name == "neighbours":
+            return self.cosine.scores(context, size)
+        return self.ranker.scores(context)
+
+    def ask(self, context: list[int], target: int | None, ids: NDArray[np.int64], seen: list[int]) -> None:
+        """Where the target is ranked; a miss where it was never seen."""
+        if target is None:
+            self.places.append(1 << 30)
+            return
+        began = time.perf_counter()
+        scores = np.asarray(self.scores(context, len(ids)))
+        allowed = np.ones(len(ids), dtype=bool)
+        allowed[seen] = False
+        best = scores[target]
+        tied = (scores == best) & (ids < ids[target])
+        place = int(((scores > best) & allowed).sum() + (tied & allowed).sum())
+        self.rank_us.append((time.perf_counter() - began) * 1e6)
+        self.places.append(place)
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        began = time.perf_counter()
+        if self.name == "aicache":
+            self.ranker.learn_one(names[:-1], names[-1])
+        elif self.name == "popularity":
+            self.popularity.learn([target])
+        else:
+            self.cosine.learn_pairs(context, target)
+        self.learn_s += time.perf_counter() - began
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        began = time.perf_counter()
+        if self.name == "aicache":
+            self.ranker.learn_basket(names)
+        elif self.name == "popularity":
+            self.popularity.learn(numbers)
+        else:
+            for place, number in enumerate(numbers):
+                self.cosine.learn_pairs(numbers[:place], number)
+        self.learn_s += time.perf_counter() - began
+
+    def figures(self, events: int) -> dict[str, float]:
+        places = np.array(self.places, dtype=np.float64)
+        late = places[int(LAST * len(places)) :]
+        gain = np.where(places < 10, 1 / np.log2(places + 2), 0.0)
+        return {
+            "recall_at_5": round(float((places < 5).mean()), 4),
+            "recall_at_10": round(float((places < 10).mean()), 4),
+            "hit_rate_at_20": round(float((places < 20).mean()), 4),
+            "mrr_at_20": round(float(np.where(places < 20, 1 / (places + 1), 0.0).mean()), 4),
+            "ndcg_at_10": round(float(gain.mean()), 4),
+            "last_70": round(float((late < 10).mean()), 4),
+            "rank_p99_ms": round(float(np.percentile(self.rank_us, 99)) / 1e3, 3) if self.rank_us else 0.0,
+            "learn_us": round(self.learn_s / max(events, 1) * 1e6, 1),
+            "events_per_s": round(events / (self.learn_s + sum(self.rank_us) / 1e6), 1),
+        }
+
+
+def rows(path: Path) -> list[tuple[str, str]]:
+    with path.open(newline="") as file:
+        return [(row["user"], row["item"]) for row in csv.DictReader(file)]
+
+
+def baskets(path: Path) -> Iterator[tuple[str, list[str]]]:
+    for user, group in groupby(rows(path), key=lambda row: row[0]):
+        yield user, list(dict.fromkeys(item for _, item in group))
+
+
+class Numbers:
+    """Numbers in the order of first sight, the same as the rankers give."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int] = {}
+        self.ids: list[int] = []
+        self._array = np.zeros(0, dtype=np.int64)
+
+    def add(self, item: str) -> int:
+        if item not in self.of:
+            self.of[item] = len(self.of)
+            self.ids.append(int(item) if item.isdigit() else len(self.of))
+        return self.of[item]
+
+    def array(self) -> NDArray[np.int64]:
+        if len(self._array) != len(self.ids):
+            self._array = np.array(self.ids, dtype=np.int64)
+        return self._array
+
+
+def hidden_index(rank: int, size: int) -> int:
+    return int.from_bytes(hashlib.sha256(str(rank).encode()).digest()[:8], "big") % size
+
+
+def prequential(path: Path, methods: list[Method], limit: int) -> int:
+    numbers, history = Numbers(), {}
+    events = 0
+    for user, item in rows(path)[: limit or None]:
+        had = history.setdefault(user, [])
+        context = [numbers.of[other] for other in had]
+        for method in methods:
+            method.ask(context, numbers.of.get(item), numbers.array(), context)
+        target = numbers.add(item)
+        for method in methods:
+            method.learn([NAMESPACE + other for other in (*had, item)], context, target)
+        if item not in had:
+            had.append(item)
+        events += 1
+    return events
+
+
+def hold_one(path: Path, methods: list[Method], limit: int) -> int:
+    numbers = Numbers()
+    events = 0
+    for rank, (_, items) in enumerate(baskets(path)):
+        if limit and rank >= limit:
+            break
+        if len(items) > 1:
+            hidden = items[hidden_index(rank, len(items))]
+            context = [numbers.of[item] for item in items if item != hidden and item in numbers.of]
+            for method in methods:
+                method.ask(context, numbers.of.get(hidden), numbers.array(), context)
+        known = [numbers.add(item) for item in items]
+        for method in methods:
+            method.learn_basket([NAMESPACE + item for item in items], known)
+        events += len(items)
+    return events
+
+
+def hidden(path: Path, answers: Path, methods: list[Method], limit: int) -> int:
+    numbers = Numbers()
+    shown = dict(list(baskets(path))[: limit or None])
+    events = 0
+    for items in shown.values():
+        known = [numbers.add(item) for item in items]
+        for method in methods:
+            method.learn_basket([NAMESPACE + item for item in items], known)
+        events += len(items)
+    for user, wanted in baskets(answers):
+        if user in shown:
+            context = [numbers.of[item] for item in shown[user]]
+            for method in methods:
+                found = len(method.places)
+                for item in wanted:
+                    method.ask(context, numbers.of.get(item), numbers.array(), context)
+                # Of several hidden items each is looked for in its own place among all answers.
+                assert len(method.places) == found + len(wanted)
+    return events
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--protocol", choices=("prequential", "hold-one", "hidden"), default="prequential")
+    parser.add_argument("--hidden", type=Path)
+    parser.add_argument("--limit", type=int, default=0, help="only so many events or baskets")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.protocol == "hidden" and arguments.hidden is None:
+        parser.error("--protocol hidden needs --hidden FILE")
+    methods = [Method(name) for name in ("aicache", "popularity", "neighbours")]
+    run: dict[str, Callable[[], int]] = {
+        "prequential": lambda: prequential(arguments.data, methods, arguments.limit),
+        "hold-one": lambda: hold_one(arguments.data, methods, arguments.limit),
+        "hidden": lambda: hidden(arguments.data, arguments.hidden, methods, arguments.limit),
+    }
+    events = run[arguments.protocol]()
+    result = {
+        "data": arguments.data.name,
+        "protocol": arguments.protocol,
+        "events": events,
+        "methods": {method.name: method.figures(events) for method in methods},
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['data']}, {arguments.protocol}, {events:,} events")
+    table.add_column("method")
+    for name in result["methods"]["aicache"]:
+        table.add_column(name)
+    for name, figures in result["methods"].items():
+        table.add_row(name, *map(str, figures.values()))
+    Console(width=200, file=sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    main()

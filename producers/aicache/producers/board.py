@@ -4,6 +4,7 @@ The board holds no secret and decides nothing for a client: pins, limits and bud
 when it ends, and at most `ROUNDS_MAX` are open. Sans-IO: records come in decoded, the time is an argument.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 
 from aicache.privacy.errors import RemoteError
@@ -89,10 +90,7 @@ class Board:
             case Budget():
                 self.budgets[record.client, record.purpose] = record
             case Model():
-                kept = self._models.setdefault(record.task, {})
-                kept[record.version] = record
-                for version in sorted(kept)[:-MODELS_KEPT]:
-                    del kept[version]
+                self._take_model(record)
             case Proposal():
                 return self._take_proposal(record, record_digest("proposal", fingerprint, body))
             case RoundClosed() | RoundAborted() | Manifest():
@@ -125,6 +123,14 @@ class Board:
         if key_id(record.mlkem_key, record.x25519_key) != record.epoch_key_id:
             raise RemoteError("the epoch key is not the one that it is named after", reason="bad-epoch-key")
         self.epoch_keys[record.epoch_key_id] = record
+
+    def _take_model(self, record: Model) -> None:
+        if hashlib.sha256(record.weights).digest() != record.digest or len(record.weights) != 8 * record.length:
+            raise RemoteError("the model is not what its digest says", reason="wrong-digest")
+        kept = self._models.setdefault(record.task, {})
+        kept[record.version] = record
+        for version in sorted(kept)[:-MODELS_KEPT]:
+            del kept[version]
 
     def _take_proposal(self, record: Proposal, rho: bytes) -> OpenRound | None:
         if record.round_id in self.rounds:

@@ -90,7 +90,9 @@ class Folder:
             self._lock: IO[bytes] | None = (path / "lock").open("ab")
         except OSError as error:
             raise LocalError(
-                f"the client's folder {path} cannot be used ({error.strerror})", got=str(path), needed="a private folder"
+                f"the client's folder {path} cannot be used ({error.strerror})",
+                got=str(path),
+                needed="a private folder",
             ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,7 +131,9 @@ class Folder:
             raise self._broken() from None
         if mode & 0o077:
             raise LocalError(
-                f"others may read the keys in {path}: chmod 600 it, or better make new ones", got=oct(mode), needed="0o600"
+                f"others may read the keys in {path}: chmod 600 it, or better make new ones",
+                got=oct(mode),
+                needed="0o600",
             )
         try:
             if fields["format"] != FORMAT:

@@ -5,10 +5,11 @@ acknowledged through a future. One thread reads, another does the clients' arith
 librdkafka reconnects by itself: a broker that restarts costs time, not records. Boundary: confluent-kafka, threads, the clock.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ from aicache.producers.connection import KafkaSettings
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import Recommendation, Record
+from aicache.schemas.records import CommitteeMember, Enrolment, Model, Recommendation, Record, Task
 from aicache.schemas.topics import Topic
 
 CONTROL = (
@@ -33,8 +34,19 @@ CONTROL = (
     topics.ROUNDS,
     topics.VOTES,
 )
+AWAITED = (CommitteeMember, Enrolment, Model, Task)
+"""When one of these comes, a round that a client could not take part in may have become possible."""
 CONSUME_MAX = 500
 CONSUME_WAIT_S = 0.02
+PASSING = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+"""A broker that is away: librdkafka connects again by itself."""
 READY_TIMEOUT_S = 30.0
 FLUSH_TIMEOUT_S = 30.0
 DELIVERY_TIMEOUT_MS = 120_000
@@ -74,7 +86,8 @@ class Hub:
         self._ready = threading.Event()
         self._changed = threading.Condition()
         self._failed: BaseException | None = None
-        self.work = ThreadPoolExecutor(1, thread_name_prefix="aicache-work")
+        self._look_again = False
+        self._work = ThreadPoolExecutor(1, thread_name_prefix="aicache-work")
         self._thread = threading.Thread(target=self._run, name="aicache-hub", daemon=True)
         self._producer = Producer(
             settings.client_config(
@@ -110,7 +123,7 @@ class Hub:
 
     def close(self) -> None:
         """Deliver what is queued, then let go."""
-        self.work.shutdown(wait=True, cancel_futures=True)
+        self._work.shutdown(wait=True, cancel_futures=True)
         self._producer.flush(FLUSH_TIMEOUT_S)
         self._stop.set()
         if self._thread.ident is not None:
@@ -136,6 +149,21 @@ class Hub:
         """Call this from the reading thread whenever a quorum has approved a round; it must not block."""
         self._listeners.append(listener)
 
+    def off_round(self, listener: Callable[[OpenRound], None]) -> None:
+        """Call it no more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def run(self, work: Callable[[OpenRound], None], current: OpenRound) -> None:
+        """Do a client's work in the working thread, after what others have asked for; nothing once the hub is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._work.submit(work, current)
+
+    def settle(self) -> None:
+        """Wait until the work that was asked for before this call is done."""
+        with contextlib.suppress(RuntimeError, CancelledError):
+            self._work.submit(int).result()
+
     def wait_for(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until something is so on the board; False where the time is up."""
         with self._changed:
@@ -144,6 +172,12 @@ class Hub:
     def watch(self, pseudonym: bytes) -> None:
         """Keep the newest recommendations for a pseudonym of this process; others are read past."""
         self._pseudonyms.add(pseudonym)
+
+    def unwatch(self, pseudonym: bytes) -> None:
+        """Forget a pseudonym and what came for it."""
+        self._pseudonyms.discard(pseudonym)
+        for key in [key for key in self._recommendations if key[0] == pseudonym]:
+            self._recommendations.pop(key, None)
 
     def recommendation(self, pseudonym: bytes, namespace: str) -> Recommendation | None:
         """The newest recommendation for a watched pseudonym."""
@@ -155,6 +189,8 @@ class Hub:
         except BaseException as error:
             self._failed = error
             self._ready.set()
+            self._producer.purge()
+            self._producer.poll(0)
             with self._changed:
                 self._changed.notify_all()
 
@@ -182,6 +218,10 @@ class Hub:
                     self._note_end(message, waiting)
                 if not waiting:
                     self._ready.set()
+                if self._look_again:
+                    self._look_again = False
+                    for current in [current for current in self.board.rounds.values() if current.approved]:
+                        self._tell(current)
                 if messages:
                     with self._changed:
                         self._changed.notify_all()
@@ -213,9 +253,10 @@ class Hub:
         error = message.error()
         if error is None:
             return
-        if error.code() != KafkaError._PARTITION_EOF:
+        if error.code() == KafkaError._PARTITION_EOF:
+            waiting.discard((message.topic() or "", message.partition() or 0))
+        elif error.fatal() or not (error.retriable() or error.code() in PASSING):
             raise KafkaException(error)
-        waiting.discard((message.topic() or "", message.partition() or 0))
 
     def _take(self, message: Message) -> None:
         value = message.value()
@@ -232,9 +273,13 @@ class Hub:
         except RemoteError as error:
             self.refused[error.reason] = self.refused.get(error.reason, 0) + 1
             return
+        self._look_again |= isinstance(found.record, AWAITED)
         if approved is not None:
-            for listener in self._listeners:
-                listener(approved)
+            self._tell(approved)
+
+    def _tell(self, current: OpenRound) -> None:
+        for listener in list(self._listeners):
+            listener(current)
 
     # ------------------------------------------------------------ writing
 
@@ -247,10 +292,17 @@ class Hub:
         self._check()
         data = self.codec.encode(record)
         done: Future[Acknowledged] = Future()
+        done.set_running_or_notify_cancel()  # what was handed over cannot be taken back: waiting for it can end, it cannot
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                done.set_exception(KafkaException(error))
+                done.set_exception(
+                    LocalError(
+                        f"the broker did not take a record of {topic.name}: {error.str()}",
+                        got=error.str(),
+                        needed="an acknowledgement",
+                    )
+                )
                 return
             partition, offset = message.partition(), message.offset()
             assert partition is not None and offset is not None, "what was delivered has a place"

@@ -255,7 +255,8 @@ class Ledger:
             purpose: that of the budget.
             log_window_start_ms: start of the log's window.
             rdp: the log's total of that window.
-            rounds, last_round: as the log has them.
+            rounds: how many the log counts in it.
+            last_round: the newest of them.
             opened_ms: the time whose window of the owner is raised, where the two windows overlap.
             limit: the owner's.
 

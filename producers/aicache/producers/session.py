@@ -6,6 +6,7 @@ approved, and the owner's own limits hold. The cost is in the ledger, on disk, b
 (key, errors, vector) lives in this call alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ from aicache.schemas.records import CommitteeMember, Envelope, Place, Proposal, 
 from aicache.schemas.signing import signed
 
 CLOCK_SKEW_MS = 6 * 3_600_000
-"""A round that claims to be opened this far from now: one of the two clocks is wrong."""
+"""A round that opens so far in the future, or is still open so long after its deadline: one of the two clocks is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class Limits:
     n_min: int = 10
     epsilon_round: float = 8.0
 
+    def __post_init__(self) -> None:
+        if self.n_min < 1 or not 0 < self.epsilon_round < math.inf:
+            raise LocalError(
+                "limits have n_min ≥ 1 and a positive epsilon a round",
+                got=(self.n_min, self.epsilon_round),
+                needed="n_min ≥ 1, epsilon_round > 0",
+            )
+
     def budget(self, purpose: str) -> Limit | None:
         """The limit of a purpose; None where it is not allowed."""
         return self.budgets.get(purpose, self.budgets.get("*"))
@@ -72,6 +81,7 @@ class Contribution:
 
     Attributes:
         proposal, rho: the round.
+        client: who sends it.
         chunks: to publish first.
         digest: of the ciphertext.
         sealed: a key share for each member.
@@ -81,11 +91,16 @@ class Contribution:
 
     proposal: Proposal
     rho: bytes
-    chunks: list[UpdateChunk]
+    client: bytes
+    chunks: list[UpdateChunk] = field(repr=False)
     digest: bytes
     sealed: list[bytes] = field(repr=False)
     model_version: int
     message: NDArray[np.int64] = field(repr=False)
+
+
+class MissingError(LocalError):
+    """Something that the round needs has not been read yet; it may still come."""
 
 
 class Session:
@@ -111,34 +126,34 @@ class Session:
 
         Raises:
             RemoteError: the round breaks a rule.
-            LocalError: the client is not enrolled, paused, has contributed already, or its owner's limits forbid it.
+            LocalError: the client is not enrolled, has contributed already, or its owner's limits forbid it.
         """
         proposal = current.proposal
-        if self.identity.paused:
-            raise LocalError("the client is paused", got="paused", needed="aicache pause --resume")
         enrolment = self.board.enrolments.get(self.identity.client)
         if enrolment is None or enrolment.revoked:
-            raise LocalError(
+            raise MissingError(
                 "the client is not enrolled", got="not enrolled", needed="aicache join, then the operator's yes"
             )
-        if current.closed or now_ms >= proposal.deadline_ms:
-            raise LocalError("the round is closed", got=proposal.round_id, needed="an open round")
-        self._check_clock(proposal, now_ms)
+        self._check_time(current, now_ms)
         self._check_roster(current)
         self._check_limits(proposal)
-        if self.ledger.has(proposal.round_id):
-            raise LocalError("the client has contributed to this round", got=proposal.round_id, needed="one a round")
-        return self._price(proposal)
+        rdp, budget = self._price(proposal)
+        self._take_over(proposal, budget)
+        self.ledger.check(proposal.purpose, proposal.opened_ms, proposal.round_id, rdp, budget)
+        return rdp
 
     @staticmethod
-    def _check_clock(proposal: Proposal, now_ms: int) -> None:
-        skew_ms = now_ms - proposal.opened_ms
-        if abs(skew_ms) > CLOCK_SKEW_MS:
+    def _check_time(current: OpenRound, now_ms: int) -> None:
+        proposal = current.proposal
+        early_ms, late_ms = proposal.opened_ms - now_ms, now_ms - proposal.deadline_ms
+        if not current.closed and max(early_ms, late_ms) > CLOCK_SKEW_MS:
             raise LocalError(
-                f"this machine's clock and the round's differ by {skew_ms / 3_600_000:.1f} hours: set the clock",
-                got=skew_ms,
-                needed=f"within {CLOCK_SKEW_MS} ms",
+                f"this machine's clock and the round's differ by {max(early_ms, late_ms) / 3_600_000:.1f} hours: set the clock",
+                got=now_ms,
+                needed=f"{proposal.opened_ms} to {proposal.deadline_ms}",
             )
+        if current.closed or late_ms >= 0:
+            raise LocalError("the round is closed", got=proposal.round_id, needed="an open round")
 
     def _check_roster(self, current: OpenRound) -> None:
         proposal = current.proposal
@@ -157,9 +172,11 @@ class Session:
             )
         for entry in proposal.roster:
             key = self.board.epoch_keys.get(entry.epoch_key_id)
-            if key is None or (key.member, key.identity_key) != (entry.member, entry.identity_key):
+            if key is None:
+                raise MissingError("an epoch key of the roster is not there", got=None, needed=f"member {entry.member}")
+            if (key.member, key.identity_key) != (entry.member, entry.identity_key):
                 raise RemoteError(
-                    "an epoch key of the roster is not its member's", reason="unknown-epoch-key", got=entry.member
+                    "an epoch key of the roster is not its member's", reason="foreign-epoch-key", got=entry.member
                 )
             if key.retired or not key.valid_from_ms <= proposal.opened_ms <= proposal.deadline_ms <= key.valid_until_ms:
                 raise RemoteError(
@@ -190,7 +207,7 @@ class Session:
             members=members,
         )
 
-    def _price(self, proposal: Proposal) -> NDArray[np.float64]:
+    def _price(self, proposal: Proposal) -> tuple[NDArray[np.float64], Limit]:
         guarantee = accounting.round_guarantee(
             noise=proposal.noise,
             sensitivity=quantize.sensitivity(proposal.clip, proposal.scale, proposal.length),
@@ -210,10 +227,17 @@ class Session:
             raise LocalError(
                 "the owner allows nothing for this purpose", got=proposal.purpose, needed=sorted(self.limits.budgets)
             )
-        return np.asarray(guarantee.rdp)
+        return np.asarray(guarantee.rdp), budget
 
     def contribute(
-        self, current: OpenRound, vector: NDArray[np.float64], now_ms: int, entropy: ByteSource
+        self,
+        current: OpenRound,
+        vector: NDArray[np.float64],
+        now_ms: int,
+        entropy: ByteSource,
+        *,
+        model_version: int = -1,
+        preview: bool = False,
     ) -> Contribution:
         """Charge the ledger, then make what is to be sent.
 
@@ -222,70 +246,107 @@ class Session:
             vector: shape (length,), float64, before clipping.
             now_ms: Unix milliseconds.
             entropy: the operating system's.
+            model_version: the version that the vector was learned from; -1 where the task has no model.
+            preview: charge nothing; what comes out must not be sent.
 
         Raises:
             RemoteError, LocalError: as `check`; also where the vector does not fit or the budget does not cover the round.
         """
         rdp = self.check(current, now_ms)
         proposal = current.proposal
-        if vector.shape != (proposal.length,):
-            raise LocalError("the vector has the wrong length", got=vector.shape, needed=(proposal.length,))
-        budget = self.limits.budget(proposal.purpose)
-        assert budget is not None, "check has found one"
-        message = self.message(proposal, vector, entropy)
-        self._take_over(proposal.purpose, budget)
-        self.ledger.charge(proposal.purpose, budget.window_start(proposal.opened_ms), proposal.round_id, rdp, budget)
-        return self._seal(current, message, entropy)
-
-    @staticmethod
-    def message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:
-        """The integers that are masked: clipped, rounded, with the client's share of the noise."""
-        members = len(proposal.roster)
-        share = None
-        if proposal.noise == "clients":
-            share = accounting.share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
-        return contribution.client_message(
-            vector, clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=entropy
+        message = make_message(proposal, vector, entropy)
+        if not preview:
+            budget = self.limits.budget(proposal.purpose)
+            assert budget is not None, "check has found one"
+            self.ledger.charge(proposal.purpose, proposal.opened_ms, proposal.round_id, rdp, budget)
+        return make_contribution(
+            proposal, current.rho, message, self.board.epoch_keys, self.identity.client, entropy, model_version
         )
 
-    def _take_over(self, purpose: str, budget: Limit) -> None:
+    def _take_over(self, proposal: Proposal, budget: Limit) -> None:
         """Where the log knows of more than the file, the file was lost or restored: believe the log."""
-        known = self.board.budgets.get((self.identity.client, purpose))
+        known = self.board.budgets.get((self.identity.client, proposal.purpose))
         if known is not None:
-            start_ms = budget.window_start(known.window_start_ms)
-            self.ledger.raise_to(purpose, start_ms, np.asarray(known.rdp), known.rounds, known.last_round)
-
-    def _seal(self, current: OpenRound, message: NDArray[np.int64], entropy: ByteSource) -> Contribution:
-        proposal, rho, client = current.proposal, current.rho, self.identity.client
-        mask = parameters.by_name(proposal.parameters)
-        key = masking.sample_key(mask, entropy)
-        ciphertext = masking.encrypt(message, key, rho, mask, entropy)
-        digest = ciphertext_digest(rho, client, ciphertext)
-        shares = shamir.split(key, proposal.threshold, len(proposal.roster), entropy)
-        sealed = []
-        for entry, share in zip(proposal.roster, shares, strict=True):
-            member: CommitteeMember = self.board.epoch_keys[entry.epoch_key_id]
-            info = share_info(rho, entry.member, client)
-            sealed.append(seal(member.mlkem_key, member.x25519_key, info, share + digest))
-        version = proposal.model_versions[-1].version if proposal.model_versions else -1
-        pieces = chunks(proposal.round_id, client, ciphertext)
-        return Contribution(proposal, rho, pieces, digest, sealed, version, message)
+            self.ledger.raise_to(
+                proposal.purpose,
+                known.window_start_ms,
+                np.asarray(known.rdp),
+                rounds=known.rounds,
+                last_round=known.last_round,
+                opened_ms=proposal.opened_ms,
+                limit=budget,
+            )
 
     def envelope(self, made: Contribution, place: Place) -> Envelope:
         """The signed claim, once the chunks stand in the log."""
-        record = Envelope(
-            deployment=made.proposal.deployment,
-            task=made.proposal.task,
-            round_id=made.proposal.round_id,
-            rho=made.rho,
-            sender=self.identity.client,
-            member=0,
-            epoch_key_id=NO_EPOCH_KEY,
-            group=-1,
-            model_version=made.model_version,
-            digest=made.digest,
-            place=place,
-            sealed=made.sealed,
-            signature=b"",
-        )
-        return signed(record, self.identity.signing_key)
+        return make_envelope(made, place, self.identity)
+
+
+def make_message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:
+    """The integers that are masked: clipped, scaled, rounded, with the client's share of the noise.
+
+    Raises:
+        LocalError: the vector has the wrong length or values that are not finite.
+    """
+    if vector.shape != (proposal.length,):
+        raise LocalError("the vector has the wrong length", got=vector.shape, needed=(proposal.length,))
+    members = len(proposal.roster)
+    share = None
+    if proposal.noise == "clients":
+        share = accounting.share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
+    return contribution.client_message(
+        vector, clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=entropy
+    )
+
+
+def make_contribution(
+    proposal: Proposal,
+    rho: bytes,
+    message: NDArray[np.int64],
+    keys: Mapping[bytes, CommitteeMember],
+    client: bytes,
+    entropy: ByteSource,
+    model_version: int = -1,
+) -> Contribution:
+    """Mask integers under a fresh key and seal its shares to the members; no check, no ledger.
+
+    Args:
+        proposal: the round.
+        rho: its digest.
+        message: shape (length,), int64.
+        keys: the members' signed keys, by epoch key id.
+        client: who sends it.
+        entropy: the operating system's.
+        model_version: the version that the message was learned from.
+    """
+    mask = parameters.by_name(proposal.parameters)
+    key = masking.sample_key(mask, entropy)
+    ciphertext = masking.encrypt(message, key, rho, mask, entropy)
+    digest = ciphertext_digest(rho, client, ciphertext)
+    shares = shamir.split(key, proposal.threshold, len(proposal.roster), entropy)
+    sealed = []
+    for entry, share in zip(proposal.roster, shares, strict=True):
+        member = keys[entry.epoch_key_id]
+        sealed.append(seal(member.mlkem_key, member.x25519_key, share_info(rho, entry.member, client), share + digest))
+    pieces = chunks(proposal.round_id, client, ciphertext)
+    return Contribution(proposal, rho, client, pieces, digest, sealed, model_version, message)
+
+
+def make_envelope(made: Contribution, place: Place, identity: Identity) -> Envelope:
+    """The signed claim that a contribution stands in the log at this place."""
+    record = Envelope(
+        deployment=made.proposal.deployment,
+        task=made.proposal.task,
+        round_id=made.proposal.round_id,
+        rho=made.rho,
+        sender=made.client,
+        member=0,
+        epoch_key_id=NO_EPOCH_KEY,
+        group=-1,
+        model_version=made.model_version,
+        digest=made.digest,
+        place=place,
+        sealed=made.sealed,
+        signature=b"",
+    )
+    return signed(record, identity.signing_key)

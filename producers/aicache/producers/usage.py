@@ -4,6 +4,7 @@ Only named fields leave, each checked against its form: public names in known na
 down, versions cut. Free text has no field. The queue is bounded: a full one is an error for the caller, never a silent loss.
 """
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -138,10 +139,18 @@ class UsageQueue:
         self.situation = situation
         self.rules = rules
         self._key = pseudonym_key
+        self._lock = threading.Lock()
         self._events: deque[UsageEvent] = deque()
+        self._again: deque[UsageBatch] = deque()
+        self._on_the_way = 0
         self._sequences: dict[int, int] = {}
 
     def __len__(self) -> int:
+        return len(self._events) + sum(len(batch.events) for batch in list(self._again)) + self._on_the_way
+
+    @property
+    def waiting(self) -> int:
+        """Events that are in no batch yet."""
         return len(self._events)
 
     def put(self, events: Iterable[UsageEvent]) -> None:
@@ -151,20 +160,31 @@ class UsageQueue:
             LocalError: the queue is full: nothing was queued.
         """
         events = list(events)
-        if len(self._events) + len(events) > QUEUE_EVENTS_MAX:
-            raise LocalError(
-                "the queue of usage events is full: the broker is away, or more is recorded than it takes",
-                got=len(self._events) + len(events),
-                needed=f"≤ {QUEUE_EVENTS_MAX}",
-            )
-        self._events.extend(events)
+        with self._lock:
+            if len(self) + len(events) > QUEUE_EVENTS_MAX:
+                raise LocalError(
+                    "the queue of usage events is full: the broker is away, or more is recorded than it takes",
+                    got=len(self) + len(events),
+                    needed=f"≤ {QUEUE_EVENTS_MAX}",
+                )
+            self._events.extend(events)
 
     def pseudonym(self, now_ms: int) -> bytes:
         """The client's name now."""
         return anonymize.pseudonym(self._key, PURPOSE, anonymize.period_of(now_ms, self.rules.period_ms))
 
     def batch(self, now_ms: int) -> UsageBatch | None:
-        """Take the next events out, as one record under today's pseudonym; None where there are none."""
+        """Take the next events out, as one record under today's pseudonym; None where there are none.
+
+        What could not be delivered comes first, as the very record that it was. Until `delivered` or `failed` is called for it, a
+        batch counts as queued.
+        """
+        with self._lock:
+            batch = self._again.popleft() if self._again else self._next(now_ms)
+            self._on_the_way += 0 if batch is None else len(batch.events)
+            return batch
+
+    def _next(self, now_ms: int) -> UsageBatch | None:
         if not self._events:
             return None
         period = anonymize.period_of(now_ms, self.rules.period_ms)
@@ -188,6 +208,13 @@ class UsageQueue:
             events=events,
         )
 
-    def put_back(self, events: Iterable[UsageEvent]) -> None:
-        """Events that could not be published go back to the front, so that nothing is lost."""
-        self._events.extendleft(reversed(list(events)))
+    def delivered(self, batch: UsageBatch) -> None:
+        """The broker has it."""
+        with self._lock:
+            self._on_the_way -= len(batch.events)
+
+    def failed(self, batch: UsageBatch) -> None:
+        """The broker does not have it, as far as is known: it comes again, so that nothing is lost."""
+        with self._lock:
+            self._on_the_way -= len(batch.events)
+            self._again.append(batch)

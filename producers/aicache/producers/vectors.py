@@ -49,8 +49,7 @@ def vector_of(task: Task, data: Any, model: Model | None = None, spec: ModelSpec
         case "sum" | "mean":
             vector = _numbers(data)
         case "weighted-mean":
-            numbers, weight = data
-            vector = np.append(_numbers(numbers) * float(weight), float(weight))
+            vector = _weighted(data)
         case "histogram":
             vector = histogram(task.labels, data)
         case "count-sketch":
@@ -71,8 +70,22 @@ def vector_of(task: Task, data: Any, model: Model | None = None, spec: ModelSpec
     return vector
 
 
+def _weighted(data: Any) -> FloatVector:
+    try:
+        numbers, weight = data
+        factor = float(weight)
+    except (TypeError, ValueError):
+        raise LocalError(
+            "the data is not numbers and their weight", got="another form", needed="(numbers, weight)"
+        ) from None
+    return np.append(_numbers(numbers) * factor, factor)
+
+
 def _numbers(data: Any) -> FloatVector:
-    vector = np.asarray(data)
+    try:
+        vector = np.asarray(data)
+    except ValueError:
+        raise LocalError("the data is not a list of numbers", got="ragged", needed="numbers, one dimension") from None
     if vector.dtype.kind not in "iuf" or vector.ndim != 1:
         raise LocalError("the data is not a list of numbers", got=str(vector.dtype), needed="numbers, one dimension")
     return vector.astype(np.float64)
@@ -99,9 +112,9 @@ def histogram(labels: Sequence[str], seen: Iterable[str]) -> FloatVector:
     places = {label: place for place, label in enumerate(labels)}
     vector = np.zeros(len(labels))
     for label in seen:
-        place = places.get(label)
+        place = places.get(label) if isinstance(label, str) else None
         if place is None:
-            raise LocalError("a label is not in the task's vocabulary", got=label, needed="a label of the task")
+            raise LocalError("a label is not in the task's vocabulary", got="another", needed="a label of the task")
         vector[place] += 1
     return vector
 

@@ -5,10 +5,13 @@ state is loaded) and read on at the state's own offset, whatever the group has c
 Kafka ends the process, except being fenced, which gives up one partition. Boundary: confluent-kafka, the clock.
 """
 
+import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -17,14 +20,20 @@ from confluent_kafka import Message as KafkaMessage
 from aicache.privacy.errors import LocalError
 from aicache.producers.connection import KafkaSettings
 from aicache.streams.runtime.contract import Fold
+from aicache.streams.runtime.ends import ends_of, positions_of
+from aicache.streams.runtime.logs import log
+from aicache.streams.runtime.metrics import Metrics, MetricsServer
 from aicache.streams.runtime.store import FencedError
 from aicache.streams.runtime.tasks import Raw, Task
+from aicache.streams.runtime.watchdog import Watchdog
 
 S = TypeVar("S")
 BATCH_MAX = 1_000
 BATCH_WAIT_S = 0.01
 QUEUED_KB_MAX = 32_768
 GROUP_PREFIX = "aicache-"
+WATCH_S = 5.0
+EXIT_STUCK = 70
 OPENING_MAX = 8
 """Partitions opened at the same time: most of it is waiting for the broker."""
 
@@ -37,6 +46,7 @@ class DirectShell(Generic[S]):
         settings: how to reach Kafka.
         instance: name of this worker, unique among those of the fold; None: a restart is a new member of the group.
         on_batch: told (partition, inputs, seconds) after each transaction.
+        metrics_port: for metrics and health on 127.0.0.1; 0: off.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class DirectShell(Generic[S]):
         *,
         instance: str | None = None,
         on_batch: Callable[[int, int, float], None] = lambda _partition, _inputs, _seconds: None,
+        metrics_port: int = 0,
     ) -> None:
         if len(fold.inputs) != 1:
             raise LocalError("the direct shell reads one topic", got=len(fold.inputs), needed=1)
@@ -54,6 +65,8 @@ class DirectShell(Generic[S]):
         self._topic = settings.name(fold.inputs[0].name)
         self._on_batch = on_batch
         self.tasks: dict[int, Task[S]] = {}
+        self.metrics = Metrics(fold.name)
+        self._metrics_port = metrics_port
         config = settings.client_config(
             client_id=f"aicache-{fold.name}",
             group_id=settings.name(GROUP_PREFIX + fold.name),
@@ -76,17 +89,40 @@ class DirectShell(Generic[S]):
             GapError, BreakerError, KafkaException: see `tasks`; a supervisor starts the process again.
         """
         told = False
-        try:
+        with ExitStack() as held:
+            held.callback(self._consumer.close)
+            if self._metrics_port:
+                held.callback(MetricsServer(self.metrics, self._metrics_port).close)
+            ended = threading.Event()
+            held.callback(ended.set)
+            threading.Thread(target=self._watch, args=(ended,), name="watchdog", daemon=True).start()
             self._consumer.subscribe(
                 [self._topic], on_assign=self._assigned, on_revoke=self._dropped, on_lost=self._dropped
             )
             while not stop():
                 self.step()
                 if self.tasks and not told:
-                    told = True
+                    told = self.metrics.ready = True
                     on_ready()
-        finally:
-            self._consumer.close()
+
+    def _watch(self, ended: threading.Event) -> None:
+        """End the process when a partition stands still while records wait: whatever it hangs in, a new one goes on."""
+        watchdog = Watchdog()
+        while not ended.wait(WATCH_S):
+            positions = positions_of(self.fold, self.tasks)
+            try:
+                ends = ends_of(self._settings, positions)
+            except (
+                KafkaException
+            ) as error:  # not reached: nothing can be told, and transactions have a limit of their own
+                log("broker not reached", processor=self.fold.name, error=str(error))
+                continue
+            self.metrics.places(positions, ends)
+            stuck = watchdog.look(positions, ends, time.monotonic_ns() // 1_000_000)
+            if stuck is not None:
+                self.metrics.live = False
+                log("stuck", processor=self.fold.name, where=stuck)
+                os._exit(EXIT_STUCK)
 
     def step(self) -> int:
         """Take one batch, at most `BATCH_MAX` inputs, and process it."""
@@ -116,6 +152,9 @@ class DirectShell(Generic[S]):
         except FencedError:
             # The group has moved the partition and not told us yet, or we were away past our session.
             del self.tasks[partition]
+            self.metrics.fenced()
+            self.metrics.held(self.tasks)
+            log("fenced", processor=self.fold.name, partition=partition)
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
             return 0
         self._on_batch(partition, fresh, time.perf_counter() - began)
@@ -125,10 +164,12 @@ class DirectShell(Generic[S]):
         with ThreadPoolExecutor(OPENING_MAX) as pool:
             opened = list(pool.map(self._open, (place.partition for place in partitions)))
         self.tasks.update((task.partition, task) for task in opened)
+        self.metrics.held(self.tasks)
+        log("assigned", processor=self.fold.name, partitions=[task.partition for task in opened])
         consumer.incremental_assign([self._place(task) for task in opened])
 
     def _open(self, partition: int) -> Task[S]:
-        return Task(self.fold, self._settings, partition)
+        return Task(self.fold, self._settings, partition, self.metrics)
 
     def _place(self, task: Task[S]) -> TopicPartition:
         position = task.position(self.fold.inputs[0].name)
@@ -137,5 +178,7 @@ class DirectShell(Generic[S]):
     def _dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # A partition that was given up when it was fenced is not assigned any more.
         held = [place for place in partitions if self.tasks.pop(place.partition, None) is not None]
+        self.metrics.held(self.tasks)
+        log("revoked", processor=self.fold.name, partitions=[place.partition for place in partitions])
         if held:
             consumer.incremental_unassign(held)

@@ -18,21 +18,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 import faust
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import KafkaException
 
+from aicache.privacy.errors import LocalError
 from aicache.producers.connection import KafkaSettings
 from aicache.streams.app import make_app
 from aicache.streams.runtime.contract import TimedFold
+from aicache.streams.runtime.ends import ends_of, positions_of
+from aicache.streams.runtime.logs import log
+from aicache.streams.runtime.metrics import Metrics, MetricsServer
 from aicache.streams.runtime.store import FencedError
 from aicache.streams.runtime.tasks import Raw, Task
+from aicache.streams.runtime.watchdog import Watchdog
 
 S = TypeVar("S")
 BATCH_MAX = 500
 BATCH_WAIT_S = 0.02
 TICK_S = 0.1
 WATCH_S = 5.0
-STUCK_S = 60.0
-"""A partition whose end moves while its offset stands still for so long is stuck: the process ends."""
 EXIT_FAILED = 70
 
 
@@ -43,16 +46,21 @@ class FaustShell(Generic[S]):
         fold: the logic.
         settings: how to reach Kafka.
         instance: see `make_app`.
+        metrics_port: for metrics and health on 127.0.0.1; 0: off.
     """
 
-    def __init__(self, fold: TimedFold[S], settings: KafkaSettings, *, instance: str | None = None) -> None:
+    def __init__(
+        self, fold: TimedFold[S], settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0
+    ) -> None:
         self.fold = fold
         self.tasks: dict[int, Task[S]] = {}
         self._settings = settings
         self._names = {settings.name(topic.name): topic.name for topic in fold.inputs}
         self._lock = asyncio.Lock()
         self._told = False
-        self._still: dict[tuple[int, str], tuple[int, float]] = {}
+        self.metrics = Metrics(fold.name)
+        self._metrics_port = metrics_port
+        self._watchdog = Watchdog()
         self.app = make_app(fold.name, settings, instance=instance)
         topic = self.app.topic(
             *self._names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -65,6 +73,8 @@ class FaustShell(Generic[S]):
 
     def run(self) -> NoReturn:
         """Until a signal ends it (exit 0), or an error (exit `EXIT_FAILED`)."""
+        if self._metrics_port:
+            MetricsServer(self.metrics, self._metrics_port)
         try:
             faust.Worker(self.app, loglevel="WARN", quiet=True).execute_from_commandline()
         finally:
@@ -83,12 +93,16 @@ class FaustShell(Generic[S]):
                 for partition in self.tasks.keys() - whole:
                     del self.tasks[partition]
                 new = sorted(whole - self.tasks.keys())
-                opening = (asyncio.to_thread(Task, self.fold, self._settings, partition) for partition in new)
+                opening = (
+                    asyncio.to_thread(Task, self.fold, self._settings, partition, self.metrics) for partition in new
+                )
                 self.tasks.update(zip(new, await asyncio.gather(*opening), strict=True))
+                self.metrics.held(self.tasks)
+                log("assigned", processor=self.fold.name, partitions=sorted(self.tasks))
         except BaseException as error:  # Faust would go on without the partition
             _die(error)
         if not self._told:
-            self._told = True
+            self._told = self.metrics.ready = True
             print(f"ready {self.fold.name}", flush=True)
 
     def _inputs_of(self, partition: int) -> set[str]:
@@ -98,6 +112,7 @@ class FaustShell(Generic[S]):
         async with self._lock:
             for place in revoked:
                 self.tasks.pop(place.partition, None)
+            self.metrics.held(self.tasks)
 
     # ------------------------------------------------------------ work
 
@@ -136,39 +151,26 @@ class FaustShell(Generic[S]):
             await asyncio.to_thread(work, argument)
         except FencedError:
             self.tasks.pop(partition, None)
+            self.metrics.fenced()
+            self.metrics.held(self.tasks)
+            log("fenced", processor=self.fold.name, partition=partition)
 
     async def _watch(self) -> None:
-        """End the process when a partition's end moves away from an offset that stands still."""
-        ends = await asyncio.to_thread(self._ends)
-        now_s = time.monotonic()
-        for (partition, topic), end in ends.items():
-            task = self.tasks.get(partition)
-            position = (task.position(topic) or 0) if task else end
-            before, since_s = self._still.get((partition, topic), (-1, now_s))
-            moving = position >= end or position != before
-            self._still[partition, topic] = (position, now_s if moving else since_s)
-            if not moving and now_s - since_s > STUCK_S:
-                _die(
-                    RuntimeError(f"{topic} partition {partition} stands still at {position} while its end is at {end}")
-                )
-
-    def _ends(self) -> dict[tuple[int, str], int]:
-        consumer = Consumer(
-            self._settings.client_config(
-                group_id=f"{self._settings.prefix}aicache-watch", isolation_level="read_committed"
-            )
-        )
+        """End the process when a partition stands still while records wait."""
+        positions = positions_of(self.fold, self.tasks)
         try:
-            return {
-                (partition, topic.name): consumer.get_watermark_offsets(
-                    TopicPartition(self._settings.name(topic.name), partition), timeout=WATCH_S
-                )[1]
-                for topic in self.fold.inputs
-                for partition in self.tasks
-                if topic.contiguous and partition < topic.partitions
-            }
-        finally:
-            consumer.close()
+            ends = await asyncio.to_thread(ends_of, self._settings, positions)
+        except (
+            KafkaException,
+            LocalError,
+        ) as error:  # not reached: nothing can be told, and transactions have a limit of their own
+            log("broker not reached", processor=self.fold.name, error=str(error))
+            return
+        self.metrics.places(positions, ends)
+        stuck = self._watchdog.look(positions, ends, time.monotonic_ns() // 1_000_000)
+        if stuck is not None:
+            self.metrics.live = False
+            _die(RuntimeError(stuck))
 
 
 def _die(error: BaseException) -> NoReturn:

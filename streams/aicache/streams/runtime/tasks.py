@@ -4,6 +4,7 @@ A batch is checked against the place that the state knows: what was seen before 
 stops the process instead of being skipped. Boundary: the store.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,6 +13,7 @@ from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas.codec import Codec
 from aicache.streams.runtime.contract import Batch, Fold, Message, TimedFold
+from aicache.streams.runtime.metrics import Metrics
 from aicache.streams.runtime.store import TaskStore
 
 S = TypeVar("S")
@@ -46,10 +48,13 @@ class Task(Generic[S]):
         fold: the logic.
         settings: how to reach Kafka.
         partition: of every input topic.
+        metrics: told what is done.
     """
 
-    def __init__(self, fold: Fold[S], settings: KafkaSettings, partition: int) -> None:
+    def __init__(self, fold: Fold[S], settings: KafkaSettings, partition: int, metrics: Metrics | None = None) -> None:
+        began = time.perf_counter()
         self.fold = fold
+        self._metrics = metrics or Metrics(fold.name)
         self.partition = partition
         self._codec = Codec()
         self._store = TaskStore(settings, fold.name, partition, fold.version)
@@ -62,6 +67,7 @@ class Task(Generic[S]):
         self._require_same_log()
         self._inputs = {topic.name: topic for topic in fold.inputs}
         self._recent: list[bool] = []
+        self._metrics.opened(partition, time.perf_counter() - began)
 
     def position(self, topic: str) -> int | None:
         """The next offset to read; None where nothing has been read."""
@@ -91,9 +97,17 @@ class Task(Generic[S]):
         fresh = [raw for raw in inputs if self._is_next(raw)]
         if not fresh:
             return 0
+        began = time.perf_counter()
         messages, bad = self._decode(fresh)
         step = self.fold.apply(self.state, Batch(self.partition, messages))
         self._store.commit(step, self.offsets, bad)
+        self._metrics.batch(self.partition, len(fresh), time.perf_counter() - began)
+        self._metrics.step(
+            self.partition,
+            reasons=[error.reason for _, error in (*bad, *step.dead)],
+            changes=len(step.changed),
+            skew_ms=time.time_ns() // 1_000_000 - fresh[-1].timestamp_ms,
+        )
         self._check_breaker(len(fresh), len(bad) + len(step.dead))
         return len(fresh)
 

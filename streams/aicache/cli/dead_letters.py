@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="See what could not be processed.")
     group.command("list")(list_letters)
     group.command("show")(show)
+    group.command("replay")(replay)
     app.add_typer(group, name="dead-letters")
 
 
@@ -85,6 +86,31 @@ def show(
     else:
         assert record is not None
         print_table(("what", "value"), [(name, getattr(record, name)) for name in record.__dataclass_fields__])
+
+
+def replay(
+    context: typer.Context,
+    numbers: Annotated[list[int], typer.Argument(help="Their numbers, as the list gives them.")],
+    as_json: Json = False,
+) -> None:
+    """Feed records to the processor that could not use them, once it can: each counts once, however often it is replayed.
+
+    Example: `aicache dead-letters replay 17 18`
+    """
+    from aicache.privacy.errors import LocalError
+    from aicache.schemas.records import DeadLetter
+    from aicache.streams.runtime import dead_letters
+
+    kafka = kafka_of(context)
+    found = {seen.offset: seen.record for seen in _letters(kafka) if isinstance(seen.record, DeadLetter)}
+    missing = [number for number in numbers if number not in found]
+    if missing:
+        raise LocalError("there is no such dead letter", got=missing, needed="numbers of `dead-letters list`")
+    rows = [
+        (number, found[number].processor, found[number].topic, dead_letters.replay(kafka, found[number]))
+        for number in numbers
+    ]
+    print_rows(("number", "processor", "topic", "offset"), rows, as_json=as_json, empty="Nothing to replay.")
 
 
 def _letters(kafka: "KafkaSettings") -> "list[Seen]":

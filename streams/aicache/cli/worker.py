@@ -30,6 +30,9 @@ def run(
     instance: Annotated[
         str, typer.Option(help="A name that no other worker of this kind has: a restart rejoins at once.")
     ] = "",
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Serve /metrics, /live and /ready on 127.0.0.1 at this port; 0: off.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C; prints `ready NAME` when it has its partitions.
@@ -38,48 +41,51 @@ def run(
     """
     if name not in WORKERS:
         raise LocalError(f"there is no worker {name}", got=name, needed=", ".join(WORKERS))
+    from aicache.streams.runtime.logs import write_json_logs
+
     try:
-        WORKERS[name](kafka_of(context), name, instance or None)
+        write_json_logs()
+        WORKERS[name](kafka_of(context), name, instance or None, metrics_port)
     finally:
         if as_json:
             print_json({"service": name, "state": "stopped"})
 
 
-def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None) -> None:
+def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
     """The data plane: batches by confluent-kafka."""
     from aicache.cli.service import say_ready, serve
     from aicache.streams.runtime.direct import DirectShell
 
-    shell = DirectShell(fold, kafka, instance=instance)
+    shell = DirectShell(fold, kafka, instance=instance, metrics_port=port)
     serve(name, lambda stop: shell.run(stop, lambda: say_ready(name)))
 
 
-def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None) -> None:
+def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
     from aicache.streams.recommendations.logic import Recommendations
 
-    _direct(Recommendations(), kafka, name, instance)
+    _direct(Recommendations(), kafka, name, instance, port)
 
 
-def _anomalies(kafka: "KafkaSettings", name: str, instance: str | None) -> None:
+def _anomalies(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies.logic import Anomalies
 
-    _direct(Anomalies(), kafka, name, instance)
+    _direct(Anomalies(), kafka, name, instance, port)
 
 
-def _incidents(kafka: "KafkaSettings", _name: str, _instance: str | None) -> None:
+def _incidents(kafka: "KafkaSettings", _name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_incidents(kafka)
+    agents.run_incidents(kafka, instance=instance, metrics_port=port)
 
 
-def _trends(kafka: "KafkaSettings", _name: str, _instance: str | None) -> None:
+def _trends(kafka: "KafkaSettings", _name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_trends(kafka)
+    agents.run_trends(kafka, instance=instance, metrics_port=port)
 
 
 # The last two run on Faust, which has signals of its own.
-WORKERS: dict[str, Callable[["KafkaSettings", str, str | None], None]] = {
+WORKERS: dict[str, Callable[["KafkaSettings", str, str | None, int], None]] = {
     "recommendations": _recommendations,
     "anomalies": _anomalies,
     "incidents": _incidents,

@@ -8,11 +8,11 @@ from aicache.streams.anomalies.trends import Trends
 from aicache.streams.runtime.faust_shell import FaustShell
 
 
-def run_incidents(settings: KafkaSettings) -> NoReturn:
+def run_incidents(settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0) -> NoReturn:
     """Run the incidents processor until a signal ends it; prints `ready incidents` when it reads."""
-    FaustShell(Incidents(), settings).run()
+    FaustShell(Incidents(), settings, instance=instance, metrics_port=metrics_port).run()
 
 
-def run_trends(settings: KafkaSettings) -> NoReturn:
+def run_trends(settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0) -> NoReturn:
     """Run the trends processor until a signal ends it; prints `ready trends` when it reads."""
-    FaustShell(Trends(), settings).run()
+    FaustShell(Trends(), settings, instance=instance, metrics_port=metrics_port).run()

@@ -140,7 +140,8 @@ class DirectShell(Generic[S]):
     def _raw(self, message: KafkaMessage) -> Raw:
         partition, offset, (_, timestamp_ms) = message.partition(), message.offset(), message.timestamp()
         assert partition is not None and offset is not None, "what is consumed has a place"
-        return Raw(self.fold.inputs[0].name, partition, offset, timestamp_ms, message.key() or b"", message.value())
+        place = (self.fold.inputs[0].name, partition, offset, timestamp_ms)
+        return Raw(*place, message.key() or b"", message.value(), message.headers() or ())  # type: ignore[arg-type]
 
     def _process(self, partition: int, inputs: list[Raw]) -> int:
         task = self.tasks.get(partition)

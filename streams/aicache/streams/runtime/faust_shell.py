@@ -131,7 +131,7 @@ class FaustShell(Generic[S]):
             message = event.message
             key, value = message.key or b"", message.value
             place = (self._names[message.topic], message.partition, message.offset, int(message.timestamp * 1000))
-            batches[message.partition].append(Raw(*place, key, value))
+            batches[message.partition].append(Raw(*place, key, value, tuple(message.headers or ())))
         async with self._lock:
             for partition, inputs in batches.items():
                 task = self.tasks.get(partition)

@@ -20,6 +20,7 @@ from aicache.schemas.records import DeadLetter
 from aicache.streams.runtime.contract import Message, Step
 
 OFFSETS_KEY = b"\x00offsets"
+REPLAYED_PREFIX = b"\x00replayed/"
 TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 60_000
 LOAD_BATCH = 5_000
@@ -38,11 +39,13 @@ class Loaded:
         version: of the fold that wrote it; 0 where it is empty.
         offsets: the next offset to read, by topic (without prefix).
         entries: state keys and values.
+        replayed: dead letters that were fed again, each counts once.
     """
 
     version: int
     offsets: Mapping[str, int]
     entries: Mapping[bytes, bytes]
+    replayed: frozenset[bytes] = frozenset()
 
 
 class TaskStore:
@@ -83,18 +86,20 @@ class TaskStore:
             KafkaException: Kafka fails.
         """
         entries: dict[bytes, bytes] = {}
-        header = b""
+        header, replayed = b"", set()
         for key, value in self._changelog():
             if key == OFFSETS_KEY:
                 header = value or b""
+            elif key.startswith(REPLAYED_PREFIX):
+                replayed.add(key)
             elif value is None:
                 entries.pop(key, None)
             else:
                 entries[key] = value
         if not header:
-            return Loaded(0, {}, entries)
+            return Loaded(0, {}, entries, frozenset(replayed))
         told = json.loads(header)
-        return Loaded(told["version"], told["offsets"], entries)
+        return Loaded(told["version"], told["offsets"], entries, frozenset(replayed))
 
     def _changelog(self) -> Iterator[tuple[bytes, bytes | None]]:
         consumer = Consumer(

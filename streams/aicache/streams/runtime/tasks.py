@@ -4,6 +4,7 @@ A batch is checked against the place that the state knows: what was seen before 
 stops the process instead of being skipped. Boundary: the store.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from aicache.producers.connection import KafkaSettings
 from aicache.schemas.codec import Codec
 from aicache.streams.runtime.contract import Batch, Fold, Message, TimedFold
 from aicache.streams.runtime.metrics import Metrics
-from aicache.streams.runtime.store import TaskStore
+from aicache.streams.runtime.store import REPLAYED_PREFIX, TaskStore
 
 S = TypeVar("S")
+REPLAY_HEADER = "aicache-dead-letter"
+"""On a record that is fed again: the key of its dead letter, which ends with the processor that it is for."""
 BREAKER_MESSAGES = 200
 BREAKER_SHARE = 0.5
 
@@ -39,6 +42,7 @@ class Raw:
     timestamp_ms: int
     key: bytes
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Task(Generic[S]):
@@ -64,6 +68,7 @@ class Task(Generic[S]):
         else:
             self.state = fold.empty(partition)
         self.offsets = dict(loaded.offsets)
+        self._replayed = set(loaded.replayed)
         self._require_same_log()
         self._inputs = {topic.name: topic for topic in fold.inputs}
         self._recent: list[bool] = []
@@ -98,8 +103,10 @@ class Task(Generic[S]):
         if not fresh:
             return 0
         began = time.perf_counter()
-        messages, bad = self._decode(fresh)
+        wanted, replayed = self._without_replays_of_others(fresh)
+        messages, bad = self._decode(wanted)
         step = self.fold.apply(self.state, Batch(self.partition, messages))
+        step.changed.update(replayed)
         self._store.commit(step, self.offsets, bad)
         self._metrics.batch(self.partition, len(fresh), time.perf_counter() - began)
         self._metrics.step(
@@ -132,6 +139,25 @@ class Task(Generic[S]):
                 )
         self.offsets[raw.topic] = raw.offset + 1
         return True
+
+    def _without_replays_of_others(self, inputs: Sequence[Raw]) -> tuple[Sequence[Raw], dict[bytes, bytes]]:
+        """Inputs without what is fed again for other processors, or a second time; and what to remember of the rest."""
+        if not any(raw.headers for raw in inputs):
+            return inputs, {}
+        wanted, replayed = [], {}
+        for raw in inputs:
+            letter = dict(raw.headers).get(REPLAY_HEADER)
+            if letter is not None:
+                if letter.rpartition(b"/")[2] != self.fold.name.encode():
+                    continue
+                # With the record's digest: who only claims to replay a letter does not stop the real one.
+                seen = REPLAYED_PREFIX + letter + b"/" + hashlib.sha256(raw.value or b"").digest()[:8]
+                if seen in self._replayed:
+                    continue
+                self._replayed.add(seen)
+                replayed[seen] = b"1"
+            wanted.append(raw)
+        return wanted, replayed
 
     def _decode(self, inputs: Iterable[Raw]) -> tuple[list[Message], list[tuple[Message, RemoteError]]]:
         messages: list[Message] = []

@@ -64,7 +64,7 @@ class Board:
         self.tasks: dict[str, Task] = {}
         self.rounds: dict[str, OpenRound] = {}
         self.enrolments: dict[bytes, Enrolment] = {}
-        self.budgets: dict[tuple[bytes, str], Budget] = {}
+        self.budgets: dict[bytes, dict[str, Budget]] = {}
         self.epoch_keys: dict[bytes, CommitteeMember] = {}
         self._models: dict[str, dict[int, Model]] = {}
         self._early: dict[str, list[Approval]] = {}
@@ -88,7 +88,7 @@ class Board:
             case Enrolment():
                 self.enrolments[record.client] = record
             case Budget():
-                self.budgets[record.client, record.purpose] = record
+                self.budgets.setdefault(record.client, {})[record.purpose] = record
             case Model():
                 self._take_model(record)
             case Proposal():

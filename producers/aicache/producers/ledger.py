@@ -10,7 +10,7 @@ Boundary: one file; the time and the window come as arguments.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ CHECK_LENGTH = 16
 ROUNDING = 1e-9
 """Two orders of adding the same charges up differ by less, relative."""
 RdpVector = NDArray[np.float64]
+Sharing = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Ledger:
     def _is_charge(self, line: bytes) -> bool:
         try:
             self._check_of(json.loads(line)["charge"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         return True
 
@@ -163,7 +164,7 @@ class Ledger:
             if row["check"] != check:
                 raise ValueError
             charge = _Charge.of(row["charge"])
-        except (ValueError, KeyError, TypeError, LocalError):
+        except (ValueError, KeyError, TypeError, RecursionError, LocalError):
             raise self._damaged(number) from None
         self._check = check
         return charge
@@ -197,12 +198,19 @@ class Ledger:
         """Whether this round was charged already: a client contributes to a round once, whatever crashes in between."""
         return round_id in self._seen
 
-    def after(self, purpose: str, window_start_ms: int, rdp: RdpVector, delta: float) -> float:
-        """The epsilon of the window if `rdp` were added to it."""
-        before = self._totals.get((purpose, window_start_ms), np.zeros(len(ORDERS)))
+    def after(
+        self, purpose: str, window_start_ms: int, rdp: RdpVector, delta: float, shares: Sharing | None = None
+    ) -> float:
+        """The epsilon of the window if `rdp` were added to it; `shares` tells which other purposes count with this one."""
+        before = np.zeros(len(ORDERS))
+        for (other, start_ms), total in self._totals.items():
+            if start_ms == window_start_ms and (other == purpose or (shares is not None and shares(other))):
+                before = before + total
         return epsilon_from_rdp(before + rdp, delta)
 
-    def check(self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit) -> None:
+    def check(
+        self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit, shares: Sharing | None = None
+    ) -> None:
         """Whether `charge` would go through; nothing is charged.
 
         Raises:
@@ -212,7 +220,7 @@ class Ledger:
             raise LocalError(
                 "the client has contributed to this round already", got=round_id, needed="one contribution a round"
             )
-        epsilon = self.after(purpose, limit.window_start(opened_ms), rdp, limit.delta)
+        epsilon = self.after(purpose, limit.window_start(opened_ms), rdp, limit.delta, shares)
         if epsilon > limit.epsilon:
             raise LocalError(
                 f"the budget of {purpose} does not cover the round: epsilon would be {epsilon:.3f}, limit {limit.epsilon:g}",
@@ -220,20 +228,23 @@ class Ledger:
                 needed=f"≤ {limit.epsilon:g}",
             )
 
-    def charge(self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit) -> None:
+    def charge(
+        self, purpose: str, opened_ms: int, round_id: str, rdp: RdpVector, limit: Limit, shares: Sharing | None = None
+    ) -> None:
         """Write down a round's cost; when this returns it is on disk, and only then may something be sent.
 
         Args:
             purpose: that of the round.
-            opened_ms: when the round was opened, Unix milliseconds: it decides the window.
+            opened_ms: the time that decides the window, Unix milliseconds.
             round_id: the round.
             rdp: its cost.
             limit: the owner's.
+            shares: which other purposes the limit covers together with this one; None: none.
 
         Raises:
             LocalError: the round was charged before, the budget does not cover it, or the disk failed. Nothing may be sent then.
         """
-        self.check(purpose, opened_ms, round_id, rdp, limit)
+        self.check(purpose, opened_ms, round_id, rdp, limit, shares)
         cost = tuple(check_rdp(rdp).tolist())
         log_window_ms = opened_ms - opened_ms % LOG_WINDOW_MS
         self._append(_Charge(purpose, limit.window_start(opened_ms), log_window_ms, round_id, 1, cost))

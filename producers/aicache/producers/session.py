@@ -9,6 +9,7 @@ approved, and the owner's own limits hold. The cost is in the ledger, on disk, b
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from aicache.schemas.chunks import chunks
 from aicache.schemas.records import CommitteeMember, Envelope, Place, Proposal, UpdateChunk
 from aicache.schemas.signing import signed
 
+ANY = "*"
 CLOCK_SKEW_MS = 6 * 3_600_000
 """A round that opens so far in the future, or is still open so long after its deadline: one of the two clocks is wrong."""
 
@@ -53,12 +55,12 @@ class Limits:
     """What an owner allows.
 
     Attributes:
-        budgets: what each purpose may spend; `*` stands for all that are not named.
+        budgets: what each purpose may spend; all that are not named share that of `*`, since names of purposes are the operator's.
         n_min: fewest clients that may be opened together.
         epsilon_round: most that one round may cost.
     """
 
-    budgets: Mapping[str, Limit] = field(default_factory=lambda: {"*": Limit(8.0)})
+    budgets: Mapping[str, Limit] = field(default_factory=lambda: {ANY: Limit(8.0)})
     n_min: int = 10
     epsilon_round: float = 8.0
 
@@ -72,7 +74,11 @@ class Limits:
 
     def budget(self, purpose: str) -> Limit | None:
         """The limit of a purpose; None where it is not allowed."""
-        return self.budgets.get(purpose, self.budgets.get("*"))
+        return self.budgets.get(purpose, self.budgets.get(ANY))
+
+    def share(self, purpose: str, other: str) -> bool:
+        """Whether two purposes draw on one limit."""
+        return purpose == other or (purpose not in self.budgets and other not in self.budgets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +144,9 @@ class Session:
         self._check_roster(current)
         self._check_limits(proposal)
         rdp, budget = self._price(proposal)
-        self._take_over(proposal, budget)
-        self.ledger.check(proposal.purpose, proposal.opened_ms, proposal.round_id, rdp, budget)
+        self._take_over(proposal, budget, now_ms)
+        at_ms, shares = _counted_at(proposal, now_ms), partial(self.limits.share, proposal.purpose)
+        self.ledger.check(proposal.purpose, at_ms, proposal.round_id, rdp, budget, shares)
         return rdp
 
     @staticmethod
@@ -258,28 +265,46 @@ class Session:
         if not preview:
             budget = self.limits.budget(proposal.purpose)
             assert budget is not None, "check has found one"
-            self.ledger.charge(proposal.purpose, proposal.opened_ms, proposal.round_id, rdp, budget)
+            at_ms, shares = _counted_at(proposal, now_ms), partial(self.limits.share, proposal.purpose)
+            self.ledger.charge(proposal.purpose, at_ms, proposal.round_id, rdp, budget, shares)
         return make_contribution(
             proposal, current.rho, message, self.board.epoch_keys, self.identity.client, entropy, model_version
         )
 
-    def _take_over(self, proposal: Proposal, budget: Limit) -> None:
-        """Where the log knows of more than the file, the file was lost or restored: believe the log."""
-        known = self.board.budgets.get((self.identity.client, proposal.purpose))
-        if known is not None:
-            self.ledger.raise_to(
-                proposal.purpose,
-                known.window_start_ms,
-                np.asarray(known.rdp),
-                rounds=known.rounds,
-                last_round=known.last_round,
-                opened_ms=proposal.opened_ms,
-                limit=budget,
+    def _take_over(self, proposal: Proposal, budget: Limit, now_ms: int) -> None:
+        """Where the log knows of more than the file, the file was lost or restored: believe the log, and sit this round out.
+
+        Raises:
+            LocalError: something was missing; it is in the file now.
+        """
+        missing = 0
+        for purpose, known in self.board.budgets.get(self.identity.client, {}).items():
+            if self.limits.share(proposal.purpose, purpose):
+                missing += self.ledger.raise_to(
+                    purpose,
+                    known.window_start_ms,
+                    np.asarray(known.rdp),
+                    rounds=known.rounds,
+                    last_round=known.last_round,
+                    opened_ms=_counted_at(proposal, now_ms),
+                    limit=budget,
+                )
+        if missing:
+            raise LocalError(
+                "the ledger was older than the log (lost, or restored from a backup): it now holds what the log says, and nothing "
+                "is sent to this round",
+                got="an old ledger",
+                needed="all that was spent",
             )
 
     def envelope(self, made: Contribution, place: Place) -> Envelope:
         """The signed claim, once the chunks stand in the log."""
         return make_envelope(made, place, self.identity)
+
+
+def _counted_at(proposal: Proposal, now_ms: int) -> int:
+    """The time whose window pays: that of this machine, or a proposal dated back would find an old window's budget."""
+    return max(proposal.opened_ms, now_ms)
 
 
 def make_message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:

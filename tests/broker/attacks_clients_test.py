@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from confluent_kafka import KafkaException
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aicache.privacy import shamir
+from aicache.privacy.statements import ciphertext_digest, client_id
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas.chunks import chunks
 from aicache.schemas.records import DeadLetter, Envelope, Manifest, Place, Proposal
@@ -120,8 +122,6 @@ def garbage(play: Deployment, attacker: Person) -> None:
     real = attacker.masked
 
     def masked(proposal, rho, vector):
-        from aicache.privacy.statements import ciphertext_digest
-
         ciphertext, shares, _ = real(proposal, rho, vector)
         noise = attacker.entropy(len(ciphertext))
         return noise, shares, ciphertext_digest(rho, attacker.id, noise)
@@ -212,10 +212,6 @@ def test_a_thousand_identities_that_nobody_enrolled_count_for_nothing(broker: Br
     def flood(proposal, rho, digest, shares, place, keys, **more):
         made = real(proposal, rho, digest, shares, place, keys, **more)
         codec, name = broker.codec, broker.settings.name("aicache.envelopes")
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        from aicache.privacy.statements import client_id
-
         for number in range(1_000):
             key = Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big"))
             copy = replace(made, sender=client_id(key.public_key().public_bytes_raw()))

@@ -1,7 +1,9 @@
 """Hostile bytes are refused with a reason, in bounded time and memory; equal records give equal bytes."""
 
 import copy
+import dataclasses
 import io
+import math
 import time
 import tracemalloc
 from typing import Any
@@ -12,16 +14,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicache.privacy.errors import LocalError, RemoteError
+from aicache.schemas import records
 from aicache.schemas.catalog import RECORD_TYPES, newest
 from aicache.schemas.codec import HEADER_BYTES, MARKER, Codec, body_of
-from aicache.schemas.records import Approval, Record, RoundClosed, UpdateChunk, Vote
+from aicache.schemas.convert import to_plain
+from aicache.schemas.records import (
+    Approval,
+    Budget,
+    Endorsed,
+    Endorsement,
+    Model,
+    Opening,
+    Record,
+    RoundClosed,
+    UpdateChunk,
+    UsageBatch,
+    Vote,
+)
 from aicache.schemas.topics import largest_record_bytes
+from aicache.schemas.words import INFINITE, WORDS
 from support.sample_records import samples
 
 CODEC = Codec()
 SAMPLES = samples()
 CLOSED = CODEC.encode(SAMPLES["RoundClosed"])
 MEBIBYTE = 1 << 20
+REASONS = ("bad-framing", "unknown-schema", "malformed", "not-canonical", "not-finite", "unknown-word")
+REFUSED = ("bad-framing", "unknown-schema", "malformed", "not-canonical", "not-finite", "unknown-word")
 DECODE_S_MAX = 2.0  # generous: the machine may be busy, and what is refused takes microseconds
 
 
@@ -132,7 +151,7 @@ def test_a_count_that_promises_more_than_was_sent_costs_nothing(name: str, count
         try:
             CODEC.decode(before + block + bytes(64), RECORD_TYPES[name])
         except RemoteError as error:
-            assert error.reason == "malformed"
+            assert error.reason in REFUSED
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert time.perf_counter() - began < DECODE_S_MAX * max(1, len(arrays_of(name)))
@@ -158,7 +177,7 @@ def survives(data: bytes) -> None:
     try:
         decoded: Record = CODEC.decode(data, *RECORD_TYPES.values()).record
     except RemoteError as error:
-        assert error.reason in ("bad-framing", "unknown-schema", "malformed")
+        assert error.reason in REFUSED
     else:
         assert type(decoded) in RECORD_TYPES.values()
 
@@ -167,3 +186,93 @@ def survives(data: bytes) -> None:
 def test_a_field_of_the_wrong_type_is_not_written(wrong: Any) -> None:
     with pytest.raises(LocalError, match="RoundClosed has the wrong type"):
         CODEC.encode(RoundClosed("d", "t", "r", bytes(32), wrong, "full"))
+
+
+def body_with(name: str, **changed: Any) -> bytes:
+    """A sample with fields that the codec itself would not write."""
+    schema = newest(name)
+    fields = to_plain(RECORD_TYPES[name])(SAMPLES[name]) | changed
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema.parsed, fields)
+    return MARKER + schema.fingerprint + out.getvalue()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("name", "field"), [("Task", "clip"), ("Proposal", "sigma"), ("ItemTable", "scale"), ("Trend", "value")]
+)
+def test_a_number_that_is_not_finite_is_neither_read_nor_written(name: str, field: str, value: float) -> None:
+    assert reason_of(body_with(name, **{field: value}), RECORD_TYPES[name]) == "not-finite"
+    with pytest.raises(LocalError, match=f"{name}.{field} is not a finite number"):
+        CODEC.encode(dataclasses.replace(SAMPLES[name], **{field: value}))  # type: ignore[type-var]
+
+
+def test_a_number_inside_a_batch_of_events_is_looked_at_too() -> None:
+    batch = SAMPLES["UsageBatch"]
+    assert isinstance(batch, UsageBatch)
+    events = [*batch.events, dataclasses.replace(batch.events[0], propensity=math.nan)]
+    with pytest.raises(LocalError, match="propensity is not a finite number"):
+        CODEC.encode(dataclasses.replace(batch, events=events))
+
+
+def test_a_divergence_may_be_infinite_but_must_be_a_number() -> None:
+    budget = SAMPLES["Budget"]
+    assert isinstance(budget, Budget)
+    unbounded = dataclasses.replace(budget, rdp=[0.5, math.inf], epsilon=math.inf)
+    assert CODEC.decode(CODEC.encode(unbounded), Budget).record == unbounded
+    for wrong in (math.nan, -math.inf):
+        assert reason_of(body_with("Budget", rdp=[0.5, wrong]), Budget) == "not-finite"
+
+
+@pytest.mark.parametrize(("name", "field"), sorted(place for place in WORDS if place[0] in RECORD_TYPES))
+def test_a_word_outside_a_closed_vocabulary_is_neither_read_nor_written(name: str, field: str) -> None:
+    assert reason_of(body_with(name, **{field: "other"}), RECORD_TYPES[name]) == "unknown-word"
+    with pytest.raises(LocalError, match=f"{name}.{field} is none of"):
+        CODEC.encode(dataclasses.replace(SAMPLES[name], **{field: "other"}))  # type: ignore[type-var]
+
+
+def test_the_vocabularies_are_of_fields_that_exist() -> None:
+    for kind, field in (*WORDS, *INFINITE):
+        assert field in {item.name for item in dataclasses.fields(getattr(records, kind))}
+
+
+def test_a_record_has_one_encoding_only() -> None:
+    """Two encodings of one proposal would have two digests, and members could be made to speak of different rounds."""
+    entries = CODEC.encode(SAMPLES["Opening"])
+    number = zigzag(SAMPLES["Opening"].group)  # type: ignore[union-attr]
+    longer = number[:-1] + bytes([number[-1] | 0x80, 0])  # the same number with a digit of zero after it
+    assert reason_of(entries.replace(number, longer, 1), Opening) == "not-canonical"
+    endorsement = SAMPLES["Endorsement"]
+    assert isinstance(endorsement, Endorsement)
+    [one] = entries_of(endorsement.entries[:1])
+    [two] = entries_of(endorsement.entries[1:])
+    whole = CODEC.encode(endorsement)
+    at_once = zigzag(2) + one + two + zigzag(0)
+    assert at_once in whole
+    for other in (
+        zigzag(1) + one + zigzag(1) + two + zigzag(0),
+        zigzag(-2) + zigzag(len(one + two)) + one + two + zigzag(0),
+    ):
+        assert reason_of(whole.replace(at_once, other), Endorsement) == "not-canonical"
+
+
+def entries_of(endorsed: list[Endorsed]) -> list[bytes]:
+    out = []
+    for entry in endorsed:
+        item = io.BytesIO()
+        fastavro.schemaless_writer(item, "bytes", entry.sender)
+        fastavro.schemaless_writer(item, "bytes", entry.digest)
+        out.append(item.getvalue())
+    return out
+
+
+def test_a_branch_counted_from_the_end_is_refused() -> None:
+    """fastavro takes the branch -1 of a union for its last one, as Python does with lists."""
+    model = dataclasses.replace(SAMPLES["Model"], guarantee=None, metrics=[])  # type: ignore[type-var]
+    data = CODEC.encode(model)
+    assert data.endswith(zigzag(0) + zigzag(0))  # no guarantee, no metrics
+    assert reason_of(data[:-2] + zigzag(-2) + zigzag(0), Model) in ("not-canonical", "malformed")
+
+
+def test_a_record_goes_over_to_single_object_encoding_and_back() -> None:
+    assert CODEC.standard(CLOSED) == CLOSED == CODEC.framed(CLOSED)

@@ -5,28 +5,28 @@ Single-object encoding (Avro 1.12 specification): C3 01, the writer schema's CRC
 anything is decoded, and a record is never larger than its topic allows, which is decided before that.
 
 Why this is enough against hostile bytes: schemas are not recursive and have no zero-width items, so that what is decoded is at
-most a fixed multiple of what was sent; lengths beyond the end, bytes left over and text that is not UTF-8 are refused.
+most a fixed multiple of what was sent; lengths beyond the end, bytes left over and text that is not UTF-8 are refused. A body
+whose digest counts has one encoding only: blocks, numbers and branches written in another way than ours are refused too.
 Pure: no clock, no I/O.
 """
 
-import dataclasses
-import functools
 import io
-import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import fastavro
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas.catalog import FINGERPRINT_BYTES, RECORD_TYPES, Schema, by_fingerprint, newest
+from aicache.schemas.convert import UnfitError, from_plain, to_plain
 from aicache.schemas.records import Record
 from aicache.schemas.topics import largest_record_bytes
 
 MARKER = b"\xc3\x01"
+BULK = frozenset({"UsageBatch", "UpdateChunk"})
+"""Records of which there are many, and whose digest nobody takes over the body: they are not encoded again to see whether
+there is another way to write them."""
 HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -85,11 +85,24 @@ class SingleObject:
         return schema, HEADER_BYTES
 
 
+_process_framing: Framing = SingleObject()
+
+
+def use_framing(framing: Framing) -> None:
+    """Choose the wire form of this process: of every codec made from now on without one of its own.
+
+    Call it once, at the start: a deployment's topics hold one wire form.
+    """
+    global _process_framing
+    _process_framing = framing
+
+
 class Codec:
     """Encodes and decodes records.
 
     Args:
-        framing: the wire form; single-object encoding where none is given.
+        framing: the wire form; that of the process where none is given, which is single-object encoding unless
+            `use_framing` says otherwise.
 
     Examples:
         >>> from aicache.schemas.records import Metric, RoundClosed
@@ -100,13 +113,13 @@ class Codec:
     """
 
     def __init__(self, framing: Framing | None = None) -> None:
-        self.framing: Framing = framing or SingleObject()
+        self.framing: Framing = framing or _process_framing
 
     def encode(self, record: Record) -> bytes:
         """The bytes for a topic; equal records give equal bytes.
 
         Raises:
-            LocalError: a field has the wrong type, or the record is larger than its topic allows.
+            LocalError: a field has the wrong type or a value that it may not hold, or the record is larger than its topic allows.
         """
         schema = newest(type(record).__name__)
         data = self.framing.header(schema) + body_of(record)[1]
@@ -125,16 +138,43 @@ class Codec:
             allowed: the record types that the topic may hold.
 
         Raises:
-            RemoteError: `too-large`, `bad-framing`, `unknown-schema`, `wrong-record`, `malformed`.
+            RemoteError: `too-large`, `bad-framing`, `unknown-schema`, `wrong-record`, `malformed`, `not-canonical`,
+                `not-finite`, `unknown-word`.
         """
         schema, start = self._admit(data, {kind.__name__ for kind in allowed})
         body = bytes(data[start:])
-        return Decoded(_builder(RECORD_TYPES[schema.record])(_read(schema, body)), schema.fingerprint, body)  # type: ignore[arg-type]
+        fields = _read(schema, body, canonical=schema.record not in BULK)
+        try:
+            record = from_plain(typing.cast(type, RECORD_TYPES[schema.record]))(fields)
+        except UnfitError as error:
+            raise RemoteError(str(error), reason=error.reason, needed=error.needed) from None
+        return Decoded(record, schema.fingerprint, body)
 
     def decode_raw(self, data: bytes, *allowed: type[Record]) -> tuple[str, dict[str, Any]]:
-        """The record's name and its fields as they come from Avro: for hot paths that make columns of them."""
+        """The record's name and its fields as they come from Avro: for hot paths that make columns of them.
+
+        Values are not held to `words`: who makes columns looks at them anyway.
+        """
         schema, start = self._admit(data, {kind.__name__ for kind in allowed})
-        return schema.record, _read(schema, data[start:])
+        return schema.record, _read(schema, data[start:], canonical=schema.record not in BULK)
+
+    def standard(self, data: bytes) -> bytes:
+        """The same record in single-object encoding: what is kept or handed on outside Kafka needs no registry to be read.
+
+        Raises:
+            RemoteError: `bad-framing`, `unknown-schema`.
+        """
+        schema, start = self.framing.split(data)
+        return data if isinstance(self.framing, SingleObject) else MARKER + schema.fingerprint + data[start:]
+
+    def framed(self, data: bytes) -> bytes:
+        """The inverse of `standard`: a record in single-object encoding as this codec writes it.
+
+        Raises:
+            RemoteError: `bad-framing`, `unknown-schema`.
+        """
+        schema, start = SingleObject().split(data)
+        return data if isinstance(self.framing, SingleObject) else self.framing.header(schema) + data[start:]
 
     def _admit(self, data: bytes, allowed: set[str]) -> tuple[Schema, int]:
         limit = max((largest_record_bytes(name) for name in allowed), default=0)
@@ -162,73 +202,43 @@ def body_of(record: Record) -> tuple[bytes, bytes]:
     """The writer's fingerprint and the Avro body of a record: what its digest is taken over.
 
     Raises:
-        LocalError: a field has the wrong type.
+        LocalError: a field has the wrong type, or a value that it may not hold.
     """
     schema = newest(type(record).__name__)
-    out = io.BytesIO()
     try:
-        fastavro.schemaless_writer(out, schema.parsed, _plain(record), strict=True)
+        return schema.fingerprint, _written(schema, to_plain(typing.cast(type, type(record)))(record))
+    except UnfitError as error:
+        raise LocalError(str(error), got=error.reason, needed=error.needed) from None
     except (TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise LocalError(
             f"a field of the {schema.record} has the wrong type: {error}", needed="the types of its schema"
         ) from None
-    return schema.fingerprint, out.getvalue()
 
 
-def _read(schema: Schema, body: bytes) -> dict[str, Any]:
+def _written(schema: Schema, fields: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema.parsed, fields)
+    return out.getvalue()
+
+
+def _read(schema: Schema, body: bytes, *, canonical: bool) -> dict[str, Any]:
+    """The fields of a body that has nothing after them and, where `canonical`, could not have been written otherwise."""
     source = io.BytesIO(body)
-    try:
-        reader = newest(schema.record)
-        # Resolving a schema against itself would cost most of the time that decoding takes.
-        fields = fastavro.schemaless_reader(source, schema.parsed, None if reader is schema else reader.parsed)
-    except (EOFError, ValueError, IndexError, OverflowError, TypeError, KeyError, StopIteration):
-        raise RemoteError("the record's body cannot be decoded", reason="malformed", got=len(body)) from None
+    fields = _parsed(schema, source, None)
     if source.tell() != len(body):
         raise RemoteError(
             "bytes are left over after the record", reason="malformed", got=len(body), needed=source.tell()
         )
-    return typing.cast(dict[str, Any], fields)
+    if canonical and _written(schema, fields) != body:
+        raise RemoteError("the record is not encoded in the one way that it may be", reason="not-canonical")
+    reader = newest(schema.record)
+    # Resolving a schema against itself would cost most of the time that decoding takes.
+    return fields if reader is schema else _parsed(schema, io.BytesIO(body), reader.parsed)
 
 
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, list):
-        return [_plain(item) for item in value] if value and dataclasses.is_dataclass(value[0]) else value
-    return value
-
-
-@cache
-def _builder(kind: type) -> Callable[[dict[str, Any]], Any]:
-    """A function from Avro's dictionaries to a dataclass: nested ones are built only where the type has some."""
-    nested: dict[str, Callable[[Any], Any]] = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        convert = _converter(hint)
-        if convert is not None:
-            nested[name] = convert
-
-    def build(fields: dict[str, Any]) -> Any:
-        for name, convert in nested.items():
-            fields[name] = convert(fields[name])
-        return kind(**fields)
-
-    return build
-
-
-def _converter(hint: Any) -> Callable[[Any], Any] | None:
-    """What turns a field of this type from Avro's form into ours; None where they are the same."""
-    if dataclasses.is_dataclass(hint):
-        return _builder(typing.cast(type, hint))
-    if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
-        item = _builder(typing.get_args(hint)[0])
-        return lambda values: [item(value) for value in values]
-    if isinstance(hint, types.UnionType):
-        for part in typing.get_args(hint):
-            inner = _converter(part)
-            if inner is not None:
-                return functools.partial(_unless_none, inner)
-    return None
-
-
-def _unless_none(convert: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else convert(value)
+def _parsed(schema: Schema, source: io.BytesIO, reader: Any) -> dict[str, Any]:
+    try:
+        return typing.cast(dict[str, Any], fastavro.schemaless_reader(source, schema.parsed, reader))
+    except (EOFError, ValueError, IndexError, OverflowError, TypeError, KeyError, StopIteration, MemoryError):
+        size = source.getbuffer().nbytes
+        raise RemoteError("the record's body cannot be decoded", reason="malformed", got=size) from None

@@ -28,6 +28,7 @@ from aicache.privacy.errors import AicacheError, LocalError, RemoteError
 if TYPE_CHECKING:
     from aicache.cli.settings import Loaded, Settings
     from aicache.producers.connection import KafkaSettings
+    from aicache.schemas.registry import Registry
 
 OK = 0
 FAILED = 1
@@ -78,12 +79,13 @@ def settings_of(context: typer.Context) -> "Settings":
     return options(context).load().settings
 
 
-def kafka_of(context: typer.Context, *, reach: bool = True) -> "KafkaSettings":
+def kafka_of(context: typer.Context, *, reach: bool = True, registry: bool = True) -> "KafkaSettings":
     """How to reach Kafka: as configured, or the one that `aicache up` runs here.
 
     Args:
         context: of the command.
         reach: make sure that it answers and is new enough before anything else is done.
+        registry: take the wire form of the configured schema registry, if there is one, and check the registry.
 
     Raises:
         LocalError: none is configured, and none runs here.
@@ -110,7 +112,26 @@ def kafka_of(context: typer.Context, *, reach: bool = True) -> "KafkaSettings":
         from aicache.local.probe import probe
 
         probe(kafka, timeout_s=REACH_TIMEOUT_S).require()
+        if registry and settings.registry.url:
+            from aicache.schemas.codec import use_framing
+            from aicache.schemas.registry import ConfluentFraming
+
+            framing = ConfluentFraming(registry_of(settings))
+            framing.check()
+            use_framing(framing)
     return kafka
+
+
+def registry_of(settings: "Settings") -> "Registry":
+    """The configured schema registry.
+
+    Raises:
+        LocalError: the extra `registry` is missing, or the URL is none.
+    """
+    from aicache.schemas.registry import Registry
+
+    configured = settings.registry
+    return Registry(configured.url, configured.username, configured.password.get_secret_value())
 
 
 def run_guarded(body: Callable[[], int]) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from aicache.cli.frame import FAILED, Json, kafka_of, print_json, print_rows, say
+from aicache.cli.frame import FAILED, Json, kafka_of, print_json, print_rows, registry_of, say, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -23,18 +23,28 @@ def create(
 ) -> None:
     """Create the topics that are missing and set what is set wrong; nothing is ever deleted.
 
+    With a schema registry (registry.url), also sets its compatibility level and registers every schema.
+
     Example: `aicache topics create --replication 3`
     """
     from aicache.schemas.admin import create_topics
 
-    kafka = kafka_of(context)
+    kafka = kafka_of(context, registry=False)
     done = create_topics(kafka.client_config(), kafka.prefix, replication=replication)
+    settings = settings_of(context)
+    registered: dict[str, int] = {}
+    if settings.registry.url:
+        from aicache.schemas.registry import register_all
+
+        registered = register_all(registry_of(settings))
     if as_json:
-        print_json({"changed": done})
+        print_json({"changed": done, **({"schemas": registered} if registered else {})})
         return
     for name in done:
         say(name)
     say(f"{len(done)} topics were created or set right." if done else "All topics were there and right.")
+    if registered:
+        say(f"{len(registered)} schemas are registered.")
 
 
 def check(context: typer.Context, as_json: Json = False) -> None:
@@ -44,7 +54,7 @@ def check(context: typer.Context, as_json: Json = False) -> None:
     """
     from aicache.schemas.admin import check_topics
 
-    kafka = kafka_of(context)
+    kafka = kafka_of(context, registry=False)
     found = check_topics(kafka.client_config(), kafka.prefix)
     columns = ("topic", "what", "got", "needed", "run")
     rows = [(item.topic, item.what, item.got, item.needed, item.mend) for item in found]

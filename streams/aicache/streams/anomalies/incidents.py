@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from aicache.privacy.errors import LocalError
 from aicache.schemas import topics
-from aicache.schemas.codec import Codec
+from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import Incident, SeriesCount
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.detectors.release import ReleaseComparison, Window
@@ -32,7 +32,7 @@ GROWTH = 1.5
 """An open incident is published again when its events have grown by this factor: a bound on noise."""
 SLOW_QUANTILE = 0.9
 FAILURES, LATENCY = "failure-rate", "latency"
-CODEC = Codec()
+CODEC = Codec(SingleObject())  # of state, which stays the same whatever the wire form of topics
 
 Test = tuple[str, str, str]  # series, release, kind
 Partials = dict[tuple[str, int], tuple[int, int, dict[float, float]]]  # by release and partition

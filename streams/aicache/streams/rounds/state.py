@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aicache.privacy.statements import member_sender_id, record_digest
-from aicache.schemas.codec import Codec, body_of
+from aicache.schemas.codec import Codec, SingleObject, body_of
 from aicache.schemas.records import (
     Approval,
     Budget,
@@ -34,7 +34,7 @@ from aicache.schemas.records import (
     Vote,
 )
 
-CODEC = Codec()
+CODEC = Codec(SingleObject())  # of state, which stays the same whatever the wire form of topics
 VERSIONS_MAX = 65
 """Digests of model versions that are remembered: the newest, and the widest window behind it."""
 PIECE_BYTES = 900_000

@@ -34,6 +34,8 @@ QUEUED_KB_MAX = 32_768
 GROUP_PREFIX = "aicache-"
 WATCH_S = 5.0
 EXIT_STUCK = 70
+FENCED_S = 60.0
+"""A partition that was fenced and that the group does not take back for so long has no reader: the process ends."""
 OPENING_MAX = 8
 """Partitions opened at the same time: most of it is waiting for the broker."""
 
@@ -65,6 +67,7 @@ class DirectShell(Generic[S]):
         self._topic = settings.name(fold.inputs[0].name)
         self._on_batch = on_batch
         self.tasks: dict[int, Task[S]] = {}
+        self._fenced: dict[int, float] = {}
         self.metrics = Metrics(fold.name)
         self._metrics_port = metrics_port
         config = settings.client_config(
@@ -126,6 +129,8 @@ class DirectShell(Generic[S]):
 
     def step(self) -> int:
         """Take one batch, at most `BATCH_MAX` inputs, and process it."""
+        if self._fenced and time.monotonic() - min(self._fenced.values()) > FENCED_S:
+            raise FencedError("fenced, but the group has not moved the partitions", got=sorted(self._fenced))
         batches: dict[int, list[Raw]] = defaultdict(list)
         for message in self._consumer.consume(BATCH_MAX, BATCH_WAIT_S):
             error = message.error()
@@ -153,6 +158,7 @@ class DirectShell(Generic[S]):
         except FencedError:
             # The group has moved the partition and not told us yet, or we were away past our session.
             del self.tasks[partition]
+            self._fenced[partition] = time.monotonic()
             self.metrics.fenced()
             self.metrics.held(self.tasks)
             log("fenced", processor=self.fold.name, partition=partition)
@@ -179,6 +185,8 @@ class DirectShell(Generic[S]):
     def _dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # A partition that was given up when it was fenced is not assigned any more.
         held = [place for place in partitions if self.tasks.pop(place.partition, None) is not None]
+        for place in partitions:
+            self._fenced.pop(place.partition, None)
         self.metrics.held(self.tasks)
         log("revoked", processor=self.fold.name, partitions=[place.partition for place in partitions])
         if held:

@@ -8,7 +8,6 @@ from typing import Any
 from aicache.schemas.catalog import RECORD_TYPES
 from aicache.schemas.records import Record
 from aicache.schemas.words import WORDS
-from aicache.schemas.words import WORDS
 
 
 def sample(kind: type[Any], salt: int = 1) -> Any:

@@ -253,7 +253,8 @@ class Session:
             vector: shape (length,), float64, before clipping.
             now_ms: Unix milliseconds.
             entropy: the operating system's.
-            model_version: the version that the vector was learned from; -1 where the task has no model.
+            model_version: the version that the vector was learned from; -1 where the task has no model. In a model task the
+                vector is weighted by `staleness_weight` before clipping.
             preview: charge nothing; what comes out must not be sent.
 
         Raises:
@@ -261,7 +262,7 @@ class Session:
         """
         rdp = self.check(current, now_ms)
         proposal = current.proposal
-        message = make_message(proposal, vector, entropy)
+        message = make_message(proposal, vector * staleness_weight(proposal, model_version), entropy)
         if not preview:
             budget = self.limits.budget(proposal.purpose)
             assert budget is not None, "check has found one"
@@ -305,6 +306,18 @@ class Session:
 def _counted_at(proposal: Proposal, now_ms: int) -> int:
     """The time whose window pays: that of this machine, or a proposal dated back would find an old window's budget."""
     return max(proposal.opened_ms, now_ms)
+
+
+def staleness_weight(proposal: Proposal, model_version: int) -> float:
+    """1/√(1 + how many versions behind the newest that the round accepts); 1 outside model tasks (FedBuff, Nguyen et al. 2022).
+
+    Raises:
+        LocalError: the round does not accept that version.
+    """
+    accepted = [version.version for version in proposal.model_versions] or [-1]
+    if model_version not in accepted:
+        raise LocalError("the round does not accept this version of the model", got=model_version, needed=accepted)
+    return 1 / math.sqrt(1 + max(accepted) - model_version) if proposal.kind == "model" else 1.0
 
 
 def make_message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:

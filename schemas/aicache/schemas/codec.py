@@ -13,6 +13,7 @@ Pure: no clock, no I/O.
 import io
 import typing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import fastavro
@@ -141,7 +142,7 @@ class Codec:
             RemoteError: `too-large`, `bad-framing`, `unknown-schema`, `wrong-record`, `malformed`, `not-canonical`,
                 `not-finite`, `unknown-word`.
         """
-        schema, start = self._admit(data, {kind.__name__ for kind in allowed})
+        schema, start = self._admit(data, allowed)
         body = bytes(data[start:])
         fields = _read(schema, body, canonical=schema.record not in BULK)
         try:
@@ -155,7 +156,7 @@ class Codec:
 
         Values are not held to `words`: who makes columns looks at them anyway.
         """
-        schema, start = self._admit(data, {kind.__name__ for kind in allowed})
+        schema, start = self._admit(data, allowed)
         return schema.record, _read(schema, data[start:], canonical=schema.record not in BULK)
 
     def standard(self, data: bytes) -> bytes:
@@ -176,8 +177,8 @@ class Codec:
         schema, start = SingleObject().split(data)
         return data if isinstance(self.framing, SingleObject) else self.framing.header(schema) + data[start:]
 
-    def _admit(self, data: bytes, allowed: set[str]) -> tuple[Schema, int]:
-        limit = max((largest_record_bytes(name) for name in allowed), default=0)
+    def _admit(self, data: bytes, allowed: tuple[type, ...]) -> tuple[Schema, int]:
+        names, limit = _limits(allowed)
         if len(data) > limit:
             raise RemoteError(
                 "the record is larger than its topic allows",
@@ -186,16 +187,23 @@ class Codec:
                 needed=f"≤ {limit} bytes",
             )
         schema, start = self.framing.split(data)
-        if schema.record not in allowed:
+        if schema.record not in names:
             raise RemoteError(
                 "the record does not belong into this topic",
                 reason="wrong-record",
                 got=schema.record,
-                needed=sorted(allowed),
+                needed=sorted(names),
             )
         if len(data) > largest_record_bytes(schema.record):
             raise RemoteError("the record is larger than its kind may be", reason="too-large", got=len(data))
         return schema, start
+
+
+@cache
+def _limits(allowed: tuple[type, ...]) -> tuple[frozenset[str], int]:
+    """The names of these record types, and the largest record that any of them may be."""
+    names = frozenset(kind.__name__ for kind in allowed)
+    return names, max(map(largest_record_bytes, names), default=0)
 
 
 def body_of(record: Record) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aicache.cli.frame import Json, Options, options, print_json, say
+from aicache.cli.frame import Json, Options, options, print_json, registry_of, say
 
 TERMINATED = 143
 TICK, CROSS, DOT = "✓", "✗", "·"
@@ -53,6 +53,10 @@ def up(
         before=words_before(options(context), loaded.file),
         ready_timeout_s=settings.local.ready_timeout_s,
     )
+    if settings.registry.url:
+        from aicache.schemas.registry import register_all
+
+        register_all(registry_of(settings))
     checklist = Checklist(as_json)
     signal.signal(signal.SIGTERM, _terminate)
     with Deployment(plan, checklist.note) as deployment:

@@ -5,6 +5,7 @@ Reads whole topics once, joins no group, commits nothing. Boundary: confluent-ka
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -13,7 +14,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
-from aicache.schemas.codec import Codec
+from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import (
     CommitteeMember,
     Enrolment,
@@ -101,15 +102,15 @@ def round_log(settings: KafkaSettings, round_id: str) -> RoundLog:
     Raises:
         LocalError: the log has no proposal of this name.
     """
-    codec = Codec()
+    codec, standard = Codec(), Codec(SingleObject())
     controls: list[Entry] = []
     manifests: list[Manifest] = []
     enrolments: list[tuple[Entry, Enrolment]] = []
     proposed: Proposal | None = None
     for topic, message in _raw(settings, _whole(settings, (*TABLES, *OF_A_ROUND))):
-        entry = _entry(topic, message)
+        entry = _entry(topic, message, codec)
         try:
-            record = codec.decode(entry.value, *topics.topic(topic).records).record
+            record = standard.decode(entry.value, *topics.topic(topic).records).record
         except RemoteError:
             continue
         if isinstance(record, Enrolment):
@@ -125,7 +126,7 @@ def round_log(settings: KafkaSettings, round_id: str) -> RoundLog:
     listed = {entry.client for manifest in manifests for group in manifest.groups for entry in group.clients}
     controls += [entry for entry, enrolment in enrolments if enrolment.client in listed]
     return RoundLog(
-        settings.deployment, round_id, _relevant(controls, codec, proposed, listed), _chunks(settings, manifests)
+        settings.deployment, round_id, _relevant(controls, standard, proposed, listed), _chunks(settings, manifests)
     )
 
 
@@ -141,9 +142,12 @@ def _relevant(controls: list[Entry], codec: Codec, proposal: Proposal, listed: s
     return kept
 
 
-def _entry(topic: str, message: Message) -> Entry:
+def _entry(topic: str, message: Message, codec: Codec) -> Entry:
+    """A record as it is handed on: in single-object encoding, which needs no registry to be read."""
     partition, offset, value = message.partition(), message.offset(), message.value()
     assert partition is not None and offset is not None and value is not None, "tombstones were left out"
+    with suppress(RemoteError):  # what cannot be read in either form stays as it stands
+        value = codec.standard(value)
     return Entry(topic, partition, offset, value)
 
 
@@ -169,9 +173,9 @@ def _chunks_of(settings: KafkaSettings, partition: int, offsets: list[int]) -> I
     if not 0 <= partition < topics.UPDATES.partitions:
         return
     start = TopicPartition(settings.name(topics.UPDATES.name), partition, offsets[0])
-    missing = set(offsets)
+    missing, codec = set(offsets), Codec()
     for topic, message in _raw(settings, [start]):
-        entry = _entry(topic, message)
+        entry = _entry(topic, message, codec)
         if entry.offset in missing:
             missing.discard(entry.offset)
             yield entry

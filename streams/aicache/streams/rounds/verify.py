@@ -15,7 +15,7 @@ from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.privacy.sealing import key_id
 from aicache.privacy.statements import NO_EPOCH_KEY, client_id, member_sender_id, record_digest
 from aicache.schemas import topics
-from aicache.schemas.codec import Codec, Decoded
+from aicache.schemas.codec import Codec, Decoded, SingleObject
 from aicache.schemas.records import (
     Aggregate,
     Approval,
@@ -356,7 +356,7 @@ def _aggregate(
 def sort_records(log: RoundLog) -> Found:
     """The control records by kind; those that cannot be decoded or are of other rounds are left out."""
     found = Found(log.deployment, log.round_id)
-    codec = Codec()
+    codec = Codec(SingleObject())  # what was exported is in it, whatever wire form the topics have
     for entry in log.controls:
         try:
             decoded = codec.decode(entry.value, *CONTROL_RECORDS)

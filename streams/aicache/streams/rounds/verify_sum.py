@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aicache.privacy import masking, parameters
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.statements import ciphertext_digest
-from aicache.schemas.codec import Codec
+from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import (
     Aggregate,
     Guarantee,
@@ -114,7 +114,7 @@ def add_ciphertexts(log: RoundLog, proposal: Proposal, rho: bytes, manifest: Man
         RemoteError: one is missing or is another one.
     """
     adder = _Adder(proposal, rho, manifest, sums)
-    codec = Codec()
+    codec = Codec(SingleObject())
     for entry in log.chunks():
         adder.take(entry.partition, entry.offset, entry.value, codec)
     missing = adder.missing()

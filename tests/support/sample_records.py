@@ -14,8 +14,7 @@ def sample(kind: type[Any], salt: int = 1) -> Any:
     """A record whose fields all hold something, differing with `salt`."""
     hints = typing.get_type_hints(kind)
     values = {
-        field.name: _word(kind, field.name, salt + index) or _value(hints[field.name], salt + index)
-        for index, field in enumerate(dataclasses.fields(kind))
+        field.name: _value(hints[field.name], salt + index) for index, field in enumerate(dataclasses.fields(kind))
     }
     for name in values:
         words = sorted(WORDS.get((kind.__name__, name), ()))
@@ -27,12 +26,6 @@ def sample(kind: type[Any], salt: int = 1) -> Any:
 def samples(salt: int = 1) -> dict[str, Record]:
     """One of each record that may stand alone in a topic."""
     return {name: sample(kind, salt) for name, kind in RECORD_TYPES.items()}
-
-
-def _word(kind: type[Any], name: str, salt: int) -> str | None:
-    """A word of the field's closed vocabulary, if it has one."""
-    words = sorted(WORDS.get((kind.__name__, name), ()))
-    return words[salt % len(words)] if words else None
 
 
 def _value(hint: Any, salt: int) -> Any:

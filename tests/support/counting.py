@@ -30,16 +30,15 @@ class Counting:
 
     def apply(self, state: Counter[str], batch: Batch) -> Step:
         step = Step()
-        changed: set[str] = set()
+        new: Counter[str] = Counter()
         for message in batch.messages:
             assert isinstance(message.record, UsageBatch)
             if message.record.language == "poison":
                 step.dead.append((message, RemoteError("it is poison", reason="poison")))
                 continue
-            for event in message.record.events:
-                state.update(event.items)
-                changed.update(event.items)
-        for item in sorted(changed):
+            new.update([item for event in message.record.events for item in event.items])
+        state.update(new)
+        for item in sorted(new):
             step.changed[item.encode()] = str(state[item]).encode()
             record = Trend(DEPLOYMENT, item, 0, 0, float(state[item]), 0.0, "uses", None)
             step.outputs.append(Output(topics.TRENDS.name, item.encode(), record))

@@ -1,113 +1,18 @@
 """Whole rounds through a real Kafka: coordinator, five members and reducer as processes, fifty clients; also with kills."""
 
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from aicache.privacy import accounting
-from aicache.privacy.contribution import client_message
-from aicache.privacy.statements import record_digest
 from aicache.producers.connection import KafkaSettings
-from aicache.schemas.admin import create_topics
-from aicache.schemas.records import Aggregate, Approval, Enrolment, JoinRequest, Proposal
-from aicache.schemas.signing import signed
-from aicache.streams.committee import commands
 from aicache.streams.rounds import exported
 from aicache.streams.rounds.kafka import create_task, round_log
 from aicache.streams.rounds.verify import verify_round
 from support.deployment import make_task
-from support.kafka_log import KafkaLog
-from support.processes import COORDINATOR, MEMBER, REDUCER, Processes
-from support.rounds import LIMITS, World
+from support.play import CLIENTS, Play
+from support.processes import COORDINATOR, REDUCER
 
-CLIENTS = 50
 LENGTH = 3_000
-
-
-class Play:
-    """Processes and clients of one deployment; the test moves the clients.
-
-    Attributes:
-        sent: what each client encrypted, by round.
-    """
-
-    def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
-        create_topics(kafka.client_config(), kafka.prefix, replication=1)
-        self.kafka = kafka
-        self.processes = Processes(kafka, folder)
-        self.log = KafkaLog(kafka, ["aicache.insights.aggregates", "aicache.enrolments"])
-        self.world = World(
-            members=5,
-            threshold=3,
-            clients=0,
-            outside=True,
-            deployment=kafka.deployment,
-            log=self.log,
-            now_ms=time.time_ns() // 1_000_000,
-            seed=kafka.deployment,
-        )
-        self.people = [self.world.person() for _ in range(CLIENTS)]
-        self.sent: dict[str, dict[bytes, np.ndarray]] = {}
-        self.public = self.world.operator.public_key().public_bytes_raw()
-        self.folders = [folder / f"member-{number}" for number in range(1, 6)]
-        for number, where in enumerate(self.folders, 1):
-            commands.init(where, number, deployment=kafka.deployment, operator_key=self.public, limits=LIMITS)
-
-    def start(self) -> None:
-        self.members = [self.processes.start(MEMBER, str(where)) for where in self.folders]
-        self.coordinator = self.processes.start(COORDINATOR, self.world.operator.private_bytes_raw().hex())
-        self.reducer = self.processes.start(REDUCER)
-        self.processes.ready(*self.members, self.coordinator, self.reducer)
-
-    def join(self) -> None:
-        for person in self.people:
-            request = JoinRequest(self.kafka.deployment, person.public, time.time_ns() // 1_000_000, b"")
-            self.log.append("aicache.joins", signed(request, person.key))
-        self.log.until(lambda: len(self.log.records("aicache.enrolments", Enrolment)) == CLIENTS, "all are enrolled")
-
-    def contribute(self) -> None:
-        """Each client acts on a proposal that it has not acted on, once k approvals stand."""
-        for item in list(self.log.topics.get("aicache.rounds", [])):
-            proposal = item.record
-            if not isinstance(proposal, Proposal) or proposal.round_id in self.sent:
-                continue
-            approvals = {
-                r.member for r in self.log.records("aicache.votes", Approval) if r.round_id == proposal.round_id
-            }
-            if len(approvals) < proposal.quorum:
-                continue
-            self.sent[proposal.round_id] = {}
-            rho = record_digest("proposal", item.fingerprint, item.body)
-            share = accounting.share_sigma("clients", proposal.sigma, 5, 3, proposal.honest)
-            for person in self.people:
-                raw = np.frombuffer(person.entropy(proposal.length), np.uint8).astype(np.float64)
-                message = client_message(
-                    raw, clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=person.entropy
-                )
-                person.send(self.log, proposal, rho, message, self.world.keys())
-                self.sent[proposal.round_id][person.id] = message
-
-    def aggregates(self) -> dict[str, Aggregate]:
-        return {r.round_id: r for r in self.log.records("aicache.insights.aggregates", Aggregate)}
-
-    def until_aggregates(self, count: int, step=lambda: None) -> list[Aggregate]:
-        def move() -> None:
-            self.contribute()
-            step()
-
-        self.log.until(lambda: len(self.aggregates()) >= count, f"{count} aggregates: {self.processes.said()}", move)
-        return sorted(self.aggregates().values(), key=lambda aggregate: aggregate.number)
-
-    def check(self, aggregate: Aggregate) -> None:
-        clear = np.sum(list(self.sent[aggregate.round_id].values()), axis=0)
-        assert aggregate.n == CLIENTS
-        assert np.array_equal(np.frombuffer(aggregate.sum, "<i8"), clear)
-
-    def stop(self) -> None:
-        self.processes.stop()
-        self.log.close()
 
 
 @pytest.fixture

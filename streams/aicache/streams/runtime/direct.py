@@ -88,6 +88,7 @@ class DirectShell(Generic[S]):
         if instance is not None:
             config["group.instance.id"] = instance
         self._consumer = Consumer(config)
+        self._pool = ThreadPoolExecutor(OPENING_MAX, thread_name_prefix="task")
 
     def run(self, stop: Callable[[], bool], on_ready: Callable[[], None] = lambda: None) -> None:
         """Until told to stop.
@@ -145,7 +146,9 @@ class DirectShell(Generic[S]):
                 raise KafkaException(error)
             raw = self._raw(message)
             batches[raw.partition].append(raw)
-        return sum(self._process(partition, inputs) for partition, inputs in batches.items())
+        held = [(task, inputs) for partition, inputs in batches.items() if (task := self.tasks.get(partition))]
+        # What is not held was fetched before it was revoked: its new owner reads it. Transactions wait side by side.
+        return sum(self._finish(*done) for done in self._pool.map(self._process, held))
 
     def _raw(self, message: KafkaMessage) -> Raw:
         partition, offset, (_, timestamp_ms) = message.partition(), message.offset(), message.timestamp()
@@ -153,14 +156,17 @@ class DirectShell(Generic[S]):
         place = (self.fold.inputs[0].name, partition, offset, timestamp_ms)
         return Raw(*place, message.key() or b"", message.value(), message.headers() or ())  # type: ignore[arg-type]
 
-    def _process(self, partition: int, inputs: list[Raw]) -> int:
-        task = self.tasks.get(partition)
-        if task is None:
-            return 0  # fetched before the partition was revoked: its new owner reads it
+    def _process(self, work: tuple[Task[S], list[Raw]]) -> tuple[int, int | None, float]:
+        """In a thread of the pool: the partition, how many inputs were new (None: fenced), and the seconds that it took."""
+        task, inputs = work
         began = time.perf_counter()
         try:
-            fresh = task.process(inputs)
+            return task.partition, task.process(inputs), time.perf_counter() - began
         except FencedError:
+            return task.partition, None, 0.0
+
+    def _finish(self, partition: int, fresh: int | None, seconds: float) -> int:
+        if fresh is None:
             # The group has moved the partition and not told us yet, or we were away past our session.
             del self.tasks[partition]
             self._fenced[partition] = time.monotonic()
@@ -169,7 +175,7 @@ class DirectShell(Generic[S]):
             log("fenced", processor=self.fold.name, partition=partition)
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
             return 0
-        self._on_batch(partition, fresh, time.perf_counter() - began)
+        self._on_batch(partition, fresh, seconds)
         return fresh
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

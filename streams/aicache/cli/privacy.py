@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from aicache.cli import owner
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -15,6 +16,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="What a guarantee costs, what was spent, what would leave.")
     group.command("plan")(plan)
     group.command("report")(report)
+    group.command("show")(owner.show)
+    group.command("preview")(owner.preview)
     app.add_typer(group, name="privacy")
 
 

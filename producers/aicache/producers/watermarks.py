@@ -6,12 +6,21 @@ Boundary: confluent-kafka, the clock.
 
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from aicache.privacy.errors import LocalError
 
 TIMEOUT_S = 30.0
 PAUSE_S = 0.05
+PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+}
+"""`KafkaError.retriable()` is false for all of these: librdkafka sets that flag for transactions only."""
 
 
 def watermarks(consumer: Consumer, topic: str, partition: int = 0, *, timeout_s: float = TIMEOUT_S) -> tuple[int, int]:
@@ -33,7 +42,7 @@ def watermarks(consumer: Consumer, topic: str, partition: int = 0, *, timeout_s:
         try:
             found = consumer.get_watermark_offsets(place, timeout=timeout_s, cached=False)
         except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > until_s:
+            if error.args[0].code() not in PASSING or time.monotonic() > until_s:
                 raise
             time.sleep(PAUSE_S)
             continue

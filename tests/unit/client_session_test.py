@@ -81,6 +81,10 @@ def revoked(owner: Owner) -> None:
     owner.board.enrolments[client] = replace(owner.board.enrolments[client], revoked=True)
 
 
+def enrolled_later(owner: Owner) -> None:
+    owner.board.enrolled_at[owner.identity.client] = owner.board.rounds["r1"].proposal.enrolments_end[0].offset
+
+
 def foreign_identity(owner: Owner) -> None:
     other_pins(owner, identities={**owner.session.pins.identities, 3: bytes(32)})
 
@@ -144,6 +148,7 @@ def little_budget(owner: Owner) -> None:
         (closed, LocalError, "closed"),
         (unenrolled, MissingError, "not enrolled"),
         (revoked, LocalError, "not enrolled"),
+        (enrolled_later, LocalError, "after the round was opened"),
         (foreign_identity, RemoteError, "not the pinned committee"),
         (fewer_members, RemoteError, "not the pinned committee"),
         (members_swapped, RemoteError, "not the pinned committee"),

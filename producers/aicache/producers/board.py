@@ -64,13 +64,22 @@ class Board:
         self.tasks: dict[str, Task] = {}
         self.rounds: dict[str, OpenRound] = {}
         self.enrolments: dict[bytes, Enrolment] = {}
+        self.enrolled_at: dict[bytes, int] = {}
         self.budgets: dict[bytes, dict[str, Budget]] = {}
         self.epoch_keys: dict[bytes, CommitteeMember] = {}
         self._models: dict[str, dict[int, Model]] = {}
         self._early: dict[str, list[Approval]] = {}
 
-    def receive(self, record: Record, fingerprint: bytes = b"", body: bytes = b"") -> OpenRound | None:
+    def receive(
+        self, record: Record, fingerprint: bytes = b"", body: bytes = b"", offset: int = -1
+    ) -> OpenRound | None:
         """Take a record in.
+
+        Args:
+            record: as it was decoded.
+            fingerprint: of its schema; a proposal's digest is made of it.
+            body: its bytes; a proposal's digest is made of them.
+            offset: where it stands in its partition.
 
         Returns:
             The round that a quorum has just approved, if this record made it so.
@@ -87,6 +96,7 @@ class Board:
                 self._take_member(record)
             case Enrolment():
                 self.enrolments[record.client] = record
+                self.enrolled_at[record.client] = offset
             case Budget():
                 self.budgets.setdefault(record.client, {})[record.purpose] = record
             case Model():

@@ -307,6 +307,7 @@ class Core:
         self.outcomes[round_id] = what
         while len(self.outcomes) > OUTCOMES_MAX:
             del self.outcomes[next(iter(self.outcomes))]
+        self.hub.tell_waiting()
 
     # ------------------------------------------------------------ usage
 

@@ -165,9 +165,14 @@ class Hub:
             self._work.submit(int).result()
 
     def wait_for(self, holds: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until something is so on the board; False where the time is up."""
+        """Wait until something is so on the board or in a client's outcomes; False where the time is up."""
         with self._changed:
             return self._changed.wait_for(lambda: holds() or self._failed is not None, timeout_s) and holds()
+
+    def tell_waiting(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def watch(self, pseudonym: bytes) -> None:
         """Keep the newest recommendations for a pseudonym of this process; others are read past."""
@@ -223,8 +228,7 @@ class Hub:
                     for current in [current for current in self.board.rounds.values() if current.approved]:
                         self._tell(current)
                 if messages:
-                    with self._changed:
-                        self._changed.notify_all()
+                    self.tell_waiting()
                 self._producer.poll(0)
         finally:
             consumer.close()
@@ -269,7 +273,7 @@ class Hub:
                 if found.record.pseudonym in self._pseudonyms:
                     self._recommendations[found.record.pseudonym, found.record.namespace] = found.record
                 return
-            approved = self.board.receive(found.record, found.fingerprint, found.body)
+            approved = self.board.receive(found.record, found.fingerprint, found.body, message.offset() or 0)
         except RemoteError as error:
             self.refused[error.reason] = self.refused.get(error.reason, 0) + 1
             return

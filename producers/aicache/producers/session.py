@@ -140,6 +140,13 @@ class Session:
             raise MissingError(
                 "the client is not enrolled", got="not enrolled", needed="aicache join, then the operator's yes"
             )
+        end = next((place.offset for place in proposal.enrolments_end if place.partition == 0), 0)
+        if self.board.enrolled_at.get(self.identity.client, -1) >= end:
+            raise LocalError(
+                "the client was enrolled, or enrolled anew, after the round was opened: members would not endorse it",
+                got=self.board.enrolled_at[self.identity.client],
+                needed=f"below {end}",
+            )
         self._check_time(current, now_ms)
         self._check_roster(current)
         self._check_limits(proposal)

@@ -17,7 +17,7 @@ N_MAX = round(CLIENTS * (1 - VANISH) * 0.97)
 """A round closes when so many are there; a fifth has vanished by then."""
 HONEST = 200
 DELTA = 1e-5
-MODEL_ROUNDS = 6
+MODEL_ROUNDS = 5
 MODEL_EPSILON = 6.0
 COUNT_ROUNDS = 2
 COUNT_EPSILON = 0.5

@@ -40,6 +40,8 @@ from aicache.streams.committee import commands
 
 DEPLOYMENT = "demo"
 STEP_S = 0.1
+LOOK_S = 0.5
+"""How often the log is looked at: every look reads a topic from its beginning."""
 KILL_AFTER_AGGREGATES = 2
 DEADLINE_S = 240.0
 SETTLE_S = 60.0
@@ -164,6 +166,11 @@ class _Run:
             self._step()
         return future.result()
 
+    def _pass(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self._step()
+
     def _step(self) -> None:
         self.deployment.supervisor.step(time.monotonic())
         time.sleep(STEP_S)
@@ -191,7 +198,7 @@ class _Run:
                     )
             if len(told) >= KILL_AFTER_AGGREGATES and not self.story.killed:
                 self._kill()
-            self._step()
+            self._pass(LOOK_S)
 
     def _kill(self) -> None:
         name = f"member-{script.KILLED_MEMBER}"
@@ -207,7 +214,7 @@ class _Run:
         logged = len(read_all(self.kafka, topics.USAGE))
         typed = 2 * self._typed()
         while time.monotonic() < until_s:
-            self._step()
+            self._pass(2 * LOOK_S)
             answers = read_all(self.kafka, topics.RECOMMENDATIONS)
             incidents = [seen.record for seen in read_all(self.kafka, topics.ANOMALIES)]
             found = {(i.subject, i.release) for i in incidents if isinstance(i, Incident)}

@@ -3,11 +3,12 @@
 A series is a public name: an operation (`op:build`), a stack signature (`sig:…`), a rule. Every window's count is published anew
 whenever it changes, under a key of its own, so that a repeated count overwrites itself and the control plane can add up the
 partitions. Event time decides the window; windows older than `LATENESS_S` behind the newest event are closed, and later events
-count into the oldest open one. One batch adds at most `EVENT_COUNT_MAX` to a series, whoever sends it.
+count into the oldest open one. One batch adds at most `BATCH_COUNT_MAX` to a series, whoever sends it.
 State: the open windows. Pure.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,11 +20,13 @@ from aicache.streams.runtime.contract import Batch, Output, Step
 
 WINDOW_S = 60
 LATENESS_S = 600
-AHEAD_MAX_S = 86_400
-"""An event this far ahead of the log's own time is refused: its clock is wrong."""
+AHEAD_MAX_S = 900
+"""An event this far ahead of the log's own time is refused: its clock is wrong. Nearer ones count, but move no window."""
 SERIES_MAX = 50_000
 """Open (series, release, window) counts a partition; beyond it new ones are refused until windows close."""
 EVENT_COUNT_MAX = 100
+BATCH_COUNT_MAX = 1_000
+"""One batch adds at most this to a series, and one event of it at most `EVENT_COUNT_MAX`, whatever it says."""
 COUNTED = frozenset({"failure", "success", "duration", "finding"})
 
 _OPEN, _TIME = b"w", b"t"
@@ -109,24 +112,35 @@ class Anomalies:
                 raise RemoteError("an event is from the future", reason="clock-ahead", got=event.time_s - logged_s)
             if event.count < 1:
                 raise RemoteError("an event happens at least once", reason="bad-count", got=event.count)
-        for event, sketch in zip(events, durations, strict=True):
-            state.newest_s = max(state.newest_s, event.time_s)
-            start_s = max(event.time_s, state.newest_s - LATENESS_S) // WINDOW_S * WINDOW_S
-            for series in event.items:
-                key = (series, event.release, start_s)
-                if key not in state.open and len(state.open) >= SERIES_MAX:
-                    raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
-                _add(state.open.setdefault(key, Count()), event, sketch)
+        newest_s = max([state.newest_s, *(min(event.time_s, logged_s) for event in events)])
+        places = [max(event.time_s, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S for event in events]
+        keys = {(name, e.release, start_s) for e, start_s in zip(events, places, strict=True) for name in e.items}
+        if len(state.open) + len(keys - state.open.keys()) > SERIES_MAX:
+            raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
+        state.newest_s = newest_s
+        room = dict.fromkeys((name for event in events for name in event.items), float(BATCH_COUNT_MAX))
+        for event, sketch, start_s in zip(events, durations, places, strict=True):
+            for name in dict.fromkeys(event.items):
+                key = (name, event.release, start_s)
+                room[name] -= _add(state.open.setdefault(key, Count()), event, sketch, min(room[name], EVENT_COUNT_MAX))
                 changed[key] = usage.deployment
 
 
-def _add(count: Count, event: UsageEvent, sketch: dict[float, float]) -> None:
-    number = min(event.count, EVENT_COUNT_MAX)
+def _add(count: Count, event: UsageEvent, sketch: dict[float, float], room: float) -> float:
+    """Count one event, at most `room` of it; tells how much that was."""
+    if event.kind == "duration":
+        total = sum(sketch.values())
+        share = min(1.0, room / total) if total else 0.0
+        for bucket, weight in sketch.items():
+            if share:
+                count.sketch[bucket] = count.sketch.get(bucket, 0.0) + weight * share
+        number = math.floor(total * share)
+    else:
+        number = min(event.count, math.floor(room))
+        if event.kind != "success":
+            count.failures += number
     count.events += number
-    if event.kind in {"failure", "finding"}:
-        count.failures += number
-    for bucket, weight in sketch.items():
-        count.sketch[bucket] = count.sketch.get(bucket, 0.0) + min(weight, EVENT_COUNT_MAX)
+    return float(number)
 
 
 def _output(state: State, key: Key, deployment: str) -> Output:

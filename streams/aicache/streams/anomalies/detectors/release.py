@@ -106,6 +106,11 @@ class ReleaseComparison(base.Base):
         self.log_e, self._peak = numbers[:2]
         self._events, self._failures, self._other_events, self._other_failures = map(int, numbers[2:])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReleaseComparison) and self.numbers() == other.numbers()
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 def _log_likelihood(events: int, failures: int, rate: float) -> float:
     return failures * math.log(rate) + (events - failures) * math.log1p(-rate)

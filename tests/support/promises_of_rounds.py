@@ -4,13 +4,17 @@ Same rules as promises.py: seeded, fixed sizes, six standard errors.
 """
 
 import math
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aicache.privacy import accounting, quantize
+from aicache.producers.ledger import Ledger, Limit
 from aicache.streams.committee.limits import PurposeBudget
+from support.owner import Owner
 from support.rounds import LIMITS, World
 
 LENGTH = 20_000
@@ -101,7 +105,17 @@ def members_refuse_rounds_whose_guarantee_cannot_hold() -> None:
     assert len(world.approvals("right")) == 5
 
 
+def what_a_client_spends_is_on_disk_before_it_is_made() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        owner = Owner(Path(name) / "client", {"*": Limit(20.0)})
+        owner.propose("r1", **CHEAP)
+        made = owner.contribute("r1")
+        assert made.proposal.round_id == "r1"
+        assert Ledger(owner.folder).has("r1"), "a contribution was made that the ledger on disk does not know"
+
+
 PROMISES_OF_ROUNDS = [
+    what_a_client_spends_is_on_disk_before_it_is_made,
     members_refuse_rounds_whose_guarantee_cannot_hold,
     an_opened_round_carries_the_members_noise_afresh_each_time,
     an_overspender_is_left_out_and_the_others_are_not,

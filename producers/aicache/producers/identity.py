@@ -49,11 +49,14 @@ class Identity:
         return client_id(self.public_key)
 
 
+DEFAULT_DEPLOYMENT = "aicache"
+
+
 def default_folder(deployment: str) -> Path:
-    """Where a client of a deployment keeps its keys and ledger unless its owner says otherwise."""
+    """Where a client of a deployment keeps its keys and ledger unless its owner says otherwise: as `client.folder` has it."""
     from platformdirs import user_data_path
 
-    return user_data_path("aicache") / deployment
+    return user_data_path("aicache") / ("client" if deployment == DEFAULT_DEPLOYMENT else f"client-{deployment}")
 
 
 def set_paused(path: Path, *, paused: bool) -> None:

@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: env demo test check bench faults simulate soak lock docs clean
+.PHONY: env demo test check bench faults simulate lock docs clean
 
 env: $(STAMP)
 
@@ -25,8 +25,9 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
 demo: env
 	$(BIN)/aicache demo
 
+# Two processes, each with a Kafka of its own: most tests on a broker wait for it.
 test: env
-	$(BIN)/python -m pytest tests --ignore=tests/containers
+	$(BIN)/python -m pytest tests --ignore=tests/containers --numprocesses 2 --dist loadfile
 
 check: env
 	$(BIN)/ruff check .
@@ -41,9 +42,6 @@ faults: env
 
 simulate: env
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
-
-soak: env
-	$(BIN)/python benchmarks/soak.py
 
 docs: env
 	$(BIN)/python docs/generate.py

@@ -92,7 +92,7 @@ def members_refuse_rounds_whose_guarantee_cannot_hold() -> None:
         "nodelta": {"delta": 0.0},
         "quiet": {"sigma": 1.0},
         "silent": {"sigma": 0.0},
-        "loud": {"sigma": math.nan},
+        "loud": {"sigma": 1e12},
         "costly": {"sigma": 20.0},
         "open": {"clip": 0.0},
         "lonely": {"noise": "clients", "honest": 4},

@@ -27,7 +27,7 @@ demo: env
 
 # Two processes, each with a Kafka of its own: most tests on a broker wait for it.
 test: env
-	$(BIN)/python -m pytest tests --ignore=tests/containers --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore=tests/containers --numprocesses 2 --dist worksteal
 
 check: env
 	$(BIN)/ruff check .

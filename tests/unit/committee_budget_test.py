@@ -93,7 +93,8 @@ def window(member: Member, proposal) -> int:
 
 
 def test_budgets_are_kept_apart_by_purpose_and_come_back_with_a_new_window() -> None:
-    world = World(clients=3, limits=ONE_ROUND)
+    named = replace(ONE_ROUND, budgets=ONE_ROUND.budgets | {"models": ONE_ROUND.budgets["*"]})
+    world = World(clients=3, limits=named)
     open_round(world, "r1")
     open_round(world, "r2", purpose="models")
     world.now_ms += ONE_ROUND.budgets["*"].window_ms
@@ -285,3 +286,14 @@ def test_a_key_whose_time_ends_before_the_round_does_is_not_relied_on() -> None:
     world.propose("r1")
     assert world.approvals("r1") == set()
     assert world.refusals(1) == {"epoch-key-expired": 1}
+
+
+def test_purposes_that_are_not_named_share_one_budget() -> None:
+    world = World(clients=3, limits=replace(LIMITS, budgets={"*": PurposeBudget(epsilon=3.0, delta=1e-6)}))
+    listed = []
+    for number in range(4):
+        proposal, rho = world.propose(f"r{number}", purpose=f"invented-{number}")
+        world.send_all(proposal, rho)
+        listed.append(len(world.endorsed(f"r{number}", 1).keys() & {person.id for person in world.people}))
+    assert listed[0] == 3
+    assert listed[-1] == 0, "each invented purpose has a budget of its own"

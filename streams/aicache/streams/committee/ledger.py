@@ -41,7 +41,7 @@ class Ledger:
     def spent(self, client: bytes, purpose: str, window_ms: int) -> Rdp:
         """What is gone for good."""
         sql = "SELECT rdp FROM spent WHERE client = ? AND purpose = ? AND window_ms = ?"
-        row = self._store.one(sql, client, purpose, window_ms)
+        row = self._store.one(sql, client, self._limits.account(purpose), window_ms)
         return np.zeros(len(ORDERS)) if row is None else np.frombuffer(row[0], np.float64)
 
     def promised(self, client: bytes, purpose: str, window_ms: int) -> Rdp:
@@ -51,7 +51,7 @@ class Ledger:
             " WHERE reserved.client = ? AND rounds.purpose = ? AND rounds.window_ms = ?"
         )
         total = np.zeros(len(ORDERS))
-        for (rdp,) in self._store.all(sql, client, purpose, window_ms):
+        for (rdp,) in self._store.all(sql, client, self._limits.account(purpose), window_ms):
             total = total + np.frombuffer(rdp, np.float64)
         return total
 
@@ -95,7 +95,7 @@ class Ledger:
                 "INSERT INTO spent VALUES (?, ?, ?, 1, ?)"
                 " ON CONFLICT (client, purpose, window_ms) DO UPDATE SET rounds = rounds + 1, rdp = excluded.rdp",
                 client,
-                purpose,
+                self._limits.account(purpose),
                 window_ms,
                 total.tobytes(),
             )

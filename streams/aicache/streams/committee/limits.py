@@ -92,6 +92,13 @@ class Limits:
         """The budget of a purpose, None where there is none: then nothing may be spent on it."""
         return self.budgets.get(purpose, self.budgets.get(ANY))
 
+    def account(self, purpose: str) -> str:
+        """Whose budget a purpose spends: its own where it is named, else the one that all others share.
+
+        An operator makes up the names of purposes: if each unnamed one had a budget of its own, none would bind.
+        """
+        return purpose if purpose in self.budgets else ANY
+
     def window_ms(self, purpose: str, opened_ms: int) -> int:
         """Start of the budget window that a round opened at `opened_ms` counts in."""
         budget = self.budget(purpose)

@@ -66,7 +66,7 @@ class Proposals:
             rho,
             self._core.codec.encode(record),
             b"",
-            record.purpose,
+            self._core.limits.account(record.purpose),
             self._core.limits.window_ms(record.purpose, record.opened_ms),
             record.deadline_ms + record.grace_ms + wait_ms,
         )

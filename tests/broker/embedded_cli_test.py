@@ -69,6 +69,15 @@ def test_doctor_names_missing_topics_and_the_command_that_makes_them_right(
     assert {row["exists"] for row in printed(capsys)} == {"yes"}
 
 
+def until_shown(admin: AdminClient, topic: str, key: str, value: str) -> None:
+    """The controller answers first; the broker shows the new setting a moment later."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    for _ in range(1_000):
+        if admin.describe_configs([resource])[resource].result(WAIT_S)[key].value == value:
+            return
+    raise AssertionError(f"{topic} never shows {key} = {value}")
+
+
 def test_a_wrong_retention_is_told_and_set_right_and_wrong_partitions_are_told(
     aicache: Command, kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +87,7 @@ def test_a_wrong_retention_is_told_and_set_right_and_wrong_partitions_are_told(
     entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, kafka.name("aicache.usage"), incremental_configs=[entry])
     admin.incremental_alter_configs([resource])[resource].result(WAIT_S)
+    until_shown(admin, kafka.name("aicache.usage"), "retention.ms", "60000")
     capsys.readouterr()
     assert aicache("topics", "check", "--json") == frame.FAILED
     found = {

@@ -3,6 +3,7 @@
 Boundary: confluent-kafka's AdminClient. Nothing is ever deleted or shrunk: what cannot be mended in place is reported.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (
 from aicache.schemas.topics import Topic, all_topics, topic_name
 
 TIMEOUT_S = 30.0
+SHOWN_TIMEOUT_S = 5.0
 Settings = Mapping[str, str | int | float | bool]
 
 
@@ -77,9 +79,10 @@ def create_topics(
     changed = sorted(
         {found.topic for found in check_topics(config, prefix, topics=wanted) if found.what in _settable(wanted)}
     )
-    for name in changed:
-        topic = next(topic for topic in wanted if topic_name(prefix, topic) == name)
+    altered = {name: next(topic for topic in wanted if topic_name(prefix, topic) == name) for name in changed}
+    for name, topic in altered.items():
         _alter(admin, name, topic)
+    _wait_until_shown(admin, altered)
     return sorted({new_topic.topic for new_topic in new} | set(changed))
 
 
@@ -145,6 +148,15 @@ def _alter(admin: AdminClient, name: str, topic: Topic) -> None:
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
     for future in admin.incremental_alter_configs([resource], request_timeout=TIMEOUT_S).values():
         future.result(TIMEOUT_S)
+
+
+def _wait_until_shown(admin: AdminClient, altered: Mapping[str, Topic]) -> None:
+    """The controller answers first; the broker shows new settings a moment later, and a check would still find the old ones."""
+    until_s = time.monotonic() + SHOWN_TIMEOUT_S
+    while altered and time.monotonic() < until_s:
+        shown = _settings(admin, list(altered))
+        if all(shown[name].get(key) == value for name, topic in altered.items() for key, value in topic.config.items()):
+            return
 
 
 def _done_or_there(future: Any) -> None:

@@ -42,12 +42,20 @@ class Templates:
 
     def learn(self, line: str) -> str | None:
         """Learn a line; the item to tell if its template is public, else None."""
-        found = self._miner.add_log_message(line[:LINE_CHARS_MAX].replace("\n", " "))
-        item = template_item(str(found["template_mined"]), self._salt)
+        _, template = self._mine(line)
+        item = template_item(template, self._salt)
         if item in self._known:
             return item
         self.unknown += 1
         return None
+
+    def group(self, line: str) -> int:
+        """Learn a line; the number of its template, which says nothing outside of this process."""
+        return self._mine(line)[0]
+
+    def _mine(self, line: str) -> tuple[int, str]:
+        found = self._miner.add_log_message(line[:LINE_CHARS_MAX].replace("\n", " "))
+        return int(found["cluster_id"]), str(found["template_mined"])
 
 
 def template_item(template: str, salt: bytes) -> str:

@@ -1,11 +1,18 @@
 """Options that every test folder shares."""
 
 import hashlib
+import signal
 
 import pytest
 
 CI_TENTH = 10
 pytest_plugins = ["aicache.local.pytest_plugin"]  # its broker starts with the first test that asks for it
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start inherits it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

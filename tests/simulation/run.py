@@ -36,7 +36,7 @@ def messages(random: np.random.Generator) -> list[Message]:
     for offset in range(MESSAGES):
         record = usage([f"tag:{n}" for n in random.integers(0, 6, size=2)], pseudonym=int(random.integers(4)))
         record.events.append(_failure(int(random.integers(0, 1_800))))
-        found.append(Message("aicache.usage", 0, offset, 1_700_000_000_000, b"", record))
+        found.append(Message("aicache.usage", 0, offset, 1_700_001_800_000, b"", record))
     return found
 
 

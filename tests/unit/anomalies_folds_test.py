@@ -13,6 +13,7 @@ from aicache.streams.anomalies.incidents import Incidents
 from aicache.streams.anomalies.logic import Anomalies
 from aicache.streams.anomalies.trends import Trends
 from aicache.streams.runtime.contract import Batch, Message, Step
+from support.folds import changelog, play
 
 START_S = 1_700_000_040
 COUNTS, CONTROL, TRENDS = Anomalies(), Incidents(), Trends()
@@ -51,24 +52,6 @@ def series(
 
 def log_of(records: Iterable[SeriesCount]) -> list[Message]:
     return [Message("aicache.series", 0, n, 0, b"", record) for n, record in enumerate(records)]
-
-
-def fold(logic_: Any, cuts: Sequence[int], log: list[Message]) -> tuple[Any, list[Step]]:
-    state, steps = logic_.empty(0), []
-    for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
-        steps.append(logic_.apply(state, Batch(0, log[start:end])))
-    return state, steps
-
-
-def changelog(steps: Sequence[Step]) -> dict[bytes, bytes]:
-    kept: dict[bytes, bytes] = {}
-    for step in steps:
-        for key, value in step.changed.items():
-            if value is None:
-                kept.pop(key, None)
-            else:
-                kept[key] = value
-    return kept
 
 
 def newest(steps: Sequence[Step]) -> dict[bytes, object]:
@@ -113,7 +96,7 @@ def control_log(windows: int, seed: int = 1) -> list[Message]:
 @pytest.mark.parametrize("cuts", [[1, 2, 3], [7, 40], list(range(1, 60))])
 def test_counts_are_the_same_whatever_way_the_log_is_cut(cuts: list[int]) -> None:
     log = usage_log(60)
-    whole, pieces = fold(COUNTS, [], log), fold(COUNTS, cuts, log)
+    whole, pieces = play(COUNTS, [], log), play(COUNTS, cuts, log)
     assert newest(whole[1]) == newest(pieces[1])
     assert changelog(whole[1]) == changelog(pieces[1])
     assert whole[0] == pieces[0]
@@ -122,7 +105,7 @@ def test_counts_are_the_same_whatever_way_the_log_is_cut(cuts: list[int]) -> Non
 @pytest.mark.parametrize("cuts", [[1, 2, 3], [7, 140], list(range(1, 300))])
 def test_incidents_are_the_same_whatever_way_the_log_is_cut(cuts: list[int]) -> None:
     log = control_log(60)
-    whole, pieces = fold(CONTROL, [], log), fold(CONTROL, cuts, log)
+    whole, pieces = play(CONTROL, [], log), play(CONTROL, cuts, log)
     assert published(whole[1]) == published(pieces[1])
     assert changelog(whole[1]) == changelog(pieces[1])
     assert {incident.kind for incident in published(whole[1])} == {"failure-rate", "latency", "rate-change"}
@@ -131,7 +114,7 @@ def test_incidents_are_the_same_whatever_way_the_log_is_cut(cuts: list[int]) -> 
 @pytest.mark.parametrize("cut", [1, 33, 120, 250])
 def test_a_control_plane_that_loads_its_changelog_goes_on_as_if_nothing_had_happened(cut: int) -> None:
     log = control_log(60)
-    state, steps = fold(CONTROL, [], log[:cut])
+    state, steps = play(CONTROL, [], log[:cut])
     again = CONTROL.load(0, reversed(changelog(steps).items()), CONTROL.version)
     assert CONTROL.apply(again, Batch(0, log[cut:])) == CONTROL.apply(state, Batch(0, log[cut:]))
     assert CONTROL.tick(again, (START_S + 90_000) * 1000) == CONTROL.tick(state, (START_S + 90_000) * 1000)
@@ -140,7 +123,7 @@ def test_a_control_plane_that_loads_its_changelog_goes_on_as_if_nothing_had_happ
 @pytest.mark.parametrize("cut", [1, 13, 40])
 def test_a_worker_that_loads_its_changelog_goes_on_as_if_nothing_had_happened(cut: int) -> None:
     log = usage_log(60)
-    state, steps = fold(COUNTS, [], log[:cut])
+    state, steps = play(COUNTS, [], log[:cut])
     again = COUNTS.load(0, changelog(steps).items(), COUNTS.version)
     assert again == state
     assert COUNTS.apply(again, Batch(0, log[cut:])) == COUNTS.apply(state, Batch(0, log[cut:]))
@@ -148,7 +131,7 @@ def test_a_worker_that_loads_its_changelog_goes_on_as_if_nothing_had_happened(cu
 
 def test_trends_are_the_same_whatever_way_the_log_is_cut_and_after_loading() -> None:
     log = control_log(130)
-    whole, pieces = fold(TRENDS, [], log), fold(TRENDS, [5, 300], log)
+    whole, pieces = play(TRENDS, [], log), play(TRENDS, [5, 300], log)
     assert newest(whole[1]) == newest(pieces[1])
     assert TRENDS.load(0, changelog(pieces[1]).items(), TRENDS.version) == whole[0]
 
@@ -160,7 +143,7 @@ def test_state_of_another_version_is_refused(logic_: Any) -> None:
 
 
 def test_a_late_event_counts_into_the_oldest_open_window() -> None:
-    _, (step,) = fold(
+    _, (step,) = play(
         COUNTS,
         [],
         [
@@ -173,26 +156,26 @@ def test_a_late_event_counts_into_the_oldest_open_window() -> None:
 
 
 def test_windows_far_behind_are_forgotten() -> None:
-    state, _ = fold(
+    state, _ = play(
         COUNTS, [], [message(n, usage(event("success", START_S + 60 * n)), START_S + 60 * n) for n in range(100)]
     )
     assert len(state.open) <= logic.LATENESS_S // logic.WINDOW_S + 2
 
 
 def test_a_clock_that_is_ahead_is_refused_and_leaves_no_trace() -> None:
-    state, (step,) = fold(COUNTS, [], [message(0, usage(event("failure", START_S + 86_400)), START_S)])
+    state, (step,) = play(COUNTS, [], [message(0, usage(event("failure", START_S + 86_400)), START_S)])
     assert [error.reason for _, error in step.dead] == ["clock-ahead"]
     assert state == COUNTS.empty(0)
 
 
 def test_a_clock_a_little_ahead_does_not_move_the_windows_of_others() -> None:
-    state, _ = fold(COUNTS, [], [message(0, usage(event("failure", START_S + 899)), START_S)])
+    state, _ = play(COUNTS, [], [message(0, usage(event("failure", START_S + 899)), START_S)])
     assert state.newest_s == START_S
 
 
 def test_one_batch_adds_a_bounded_number_to_a_series() -> None:
     flood = usage(*[event("failure", START_S, count=10**9)] * 50, event("duration", START_S, durations=[1.0] * 5_000))
-    _, (step,) = fold(COUNTS, [], [message(0, flood, START_S)])
+    _, (step,) = play(COUNTS, [], [message(0, flood, START_S)])
     (output,) = step.outputs
     assert isinstance(output.record, SeriesCount)
     assert output.record.events == output.record.failures == logic.BATCH_COUNT_MAX
@@ -201,7 +184,7 @@ def test_one_batch_adds_a_bounded_number_to_a_series() -> None:
 
 def test_durations_of_a_flood_are_scaled_down_together() -> None:
     flood = usage(event("duration", START_S, durations=[1.0] * 3_000 + [2.0] * 1_000))
-    _, (step,) = fold(COUNTS, [], [message(0, flood, START_S)])
+    _, (step,) = play(COUNTS, [], [message(0, flood, START_S)])
     (output,) = step.outputs
     assert isinstance(output.record, SeriesCount)
     assert sorted(sketches.unpack(output.record.sketch).values()) == [25.0, 75.0]
@@ -210,7 +193,7 @@ def test_durations_of_a_flood_are_scaled_down_together() -> None:
 def test_a_batch_that_opens_too_many_series_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logic, "SERIES_MAX", 2)
     many = usage(*[event("failure", START_S, f"pypi:tool@1.{n}") for n in range(3)])
-    state, (step,) = fold(COUNTS, [], [message(0, many, START_S)])
+    state, (step,) = play(COUNTS, [], [message(0, many, START_S)])
     assert [error.reason for _, error in step.dead] == ["too-many-series"]
     assert state == COUNTS.empty(0)
 
@@ -227,13 +210,13 @@ def test_a_batch_that_opens_too_many_series_is_refused_whole(monkeypatch: pytest
 )
 def test_a_count_that_cannot_be_is_a_dead_letter_and_the_next_one_counts(record: SeriesCount) -> None:
     good = series(0, "pypi:tool@1.0", 3, 0)
-    state, (step,) = fold(CONTROL, [], log_of([record, good]))
+    state, (step,) = play(CONTROL, [], log_of([record, good]))
     assert len(step.dead) == 1
     assert len(state.windows) == 1
 
 
 def test_a_bad_release_and_a_slow_operation_are_found_and_named_and_nothing_else() -> None:
-    _, steps = fold(CONTROL, [], control_log(40))
+    _, steps = play(CONTROL, [], control_log(40))
     found = {(i.kind, i.subject, i.release) for i in published(steps)}
     assert found == {("failure-rate", "op:build", "pypi:tool@1.1"), ("latency", "op:test", "pypi:slow@2.1")}
     bad = next(i for i in published(steps) if i.kind == "failure-rate")
@@ -250,7 +233,7 @@ def test_200_good_releases_find_nothing() -> None:
         for name in "abcdefghij"
         for release in range(20)
     ]
-    _, steps = fold(CONTROL, [], log_of(records))
+    _, steps = play(CONTROL, [], log_of(records))
     assert published(steps) == []
 
 
@@ -261,7 +244,7 @@ def test_failures_and_durations_of_one_series_are_judged_apart() -> None:
         slow = random.lognormal(0, 0.3, 60)
         records.append(series(window, "pypi:tool@1.0", 160, int(random.binomial(100, 0.02)), slow))
         records.append(series(window, "pypi:tool@1.1", 160, int(random.binomial(100, 0.2)), slow))
-    _, steps = fold(CONTROL, [], log_of(records))
+    _, steps = play(CONTROL, [], log_of(records))
     assert {(i.kind, i.release) for i in published(steps)} == {("failure-rate", "pypi:tool@1.1")}
 
 
@@ -272,7 +255,7 @@ def test_an_incident_grows_is_merged_across_versions_and_is_resolved_once_it_is_
         bad = 0.25 if 5 <= window < 60 else 0.02
         for release, rate in (("1.0", 0.02), ("1.1", bad), ("1.2", bad if window >= 30 else 0.02)):
             records.append(series(window, f"pypi:tool@{release}", 60, int(random.binomial(60, rate))))
-    _, steps = fold(CONTROL, [], log_of(records))
+    _, steps = play(CONTROL, [], log_of(records))
     told = published(steps)
     assert told[0].status == "opened"
     assert told[-1].status == "resolved"
@@ -283,7 +266,7 @@ def test_an_incident_grows_is_merged_across_versions_and_is_resolved_once_it_is_
 
 
 def test_an_incident_whose_series_stops_is_resolved_by_the_clock() -> None:
-    state, _ = fold(CONTROL, [], control_log(20))
+    state, _ = play(CONTROL, [], control_log(20))
     assert state.open
     last = CONTROL.tick(state, (START_S + 20 * 60 + incidents.QUIET_S + incidents.CLOCK_GRACE_S + 60) * 1000)
     assert {i.status for i in published([last])} == {"resolved"}
@@ -291,7 +274,7 @@ def test_an_incident_whose_series_stops_is_resolved_by_the_clock() -> None:
 
 
 def test_windows_close_by_the_clock_when_nothing_newer_comes() -> None:
-    state, _ = fold(CONTROL, [], control_log(1))
+    state, _ = play(CONTROL, [], control_log(1))
     assert state.windows
     CONTROL.tick(state, (START_S + incidents.CLOCK_GRACE_S + 61) * 1000)
     assert not state.windows
@@ -299,7 +282,7 @@ def test_windows_close_by_the_clock_when_nothing_newer_comes() -> None:
 
 def test_a_window_that_was_judged_is_not_judged_again() -> None:
     log = control_log(30)
-    state, _ = fold(CONTROL, [], log)
+    state, _ = play(CONTROL, [], log)
     again = CONTROL.apply(state, Batch(0, log[:100]))
     assert again.outputs == []
     assert again.changed == {}
@@ -308,11 +291,11 @@ def test_a_window_that_was_judged_is_not_judged_again() -> None:
 def test_the_comparisons_seen_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incidents, "TESTS_MAX", 10)
     records = [series(window, f"pypi:tool@{window}.{r}", 10, 0) for window in range(30) for r in range(2)]
-    state, steps = fold(CONTROL, [], log_of(records))
+    state, steps = play(CONTROL, [], log_of(records))
     assert len(state.comparisons) <= 10
     assert len([key for key in changelog(steps) if key[:1] == b"c"]) == len(state.comparisons)
 
 
 def test_a_series_that_never_varies_is_no_incident() -> None:
-    _, steps = fold(CONTROL, [], log_of(series(window, "", 5, 5) for window in range(600)))
+    _, steps = play(CONTROL, [], log_of(series(window, "", 5, 5) for window in range(600)))
     assert published(steps) == []

@@ -7,8 +7,9 @@ import pytest
 from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
 from aicache.streams.recommendations import logic
-from aicache.streams.recommendations.logic import Recommendations, State
+from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.runtime.contract import Batch, Message, Step
+from support.folds import changelog, play
 
 FOLD = Recommendations()
 
@@ -36,32 +37,14 @@ def messages(count: int) -> list[Message]:
     ]
 
 
-def fold(cuts: Sequence[int], log: list[Message]) -> tuple[State, list[Step]]:
-    state, steps = FOLD.empty(0), []
-    for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
-        steps.append(FOLD.apply(state, Batch(0, log[start:end])))
-    return state, steps
-
-
-def changelog(steps: Sequence[Step]) -> dict[bytes, bytes]:
-    kept: dict[bytes, bytes] = {}
-    for step in steps:
-        for key, value in step.changed.items():
-            if value is None:
-                kept.pop(key, None)
-            else:
-                kept[key] = value
-    return kept
-
-
 def outputs(steps: Sequence[Step]) -> list[object]:
     return [output for step in steps for output in step.outputs]
 
 
 def test_batches_cut_in_other_places_give_the_same_outputs_and_changelog() -> None:
     log = messages(60)
-    _, whole = fold([], log)
-    _, pieces = fold([1, 2, 17, 40], log)
+    _, whole = play(FOLD, [], log)
+    _, pieces = play(FOLD, [1, 2, 17, 40], log)
     assert outputs(whole) == outputs(pieces)
     assert changelog(whole) == changelog(pieces)
 
@@ -72,7 +55,7 @@ def test_a_worker_that_loads_the_changelog_goes_on_as_if_nothing_had_happened(
 ) -> None:
     monkeypatch.setattr(logic, "SNAPSHOT_EVERY", snapshot_every)
     log = messages(50)
-    state, steps = fold([10, 20], log)
+    state, steps = play(FOLD, [10, 20], log)
     again = FOLD.load(0, changelog(steps).items(), FOLD.version)
     later = [Message("aicache.usage", 0, 50 + n, 0, b"", message.record) for n, message in enumerate(messages(20))]
     assert FOLD.apply(again, Batch(0, later)) == FOLD.apply(state, Batch(0, later))
@@ -82,7 +65,7 @@ def test_what_goes_together_is_recommended_with_its_reason() -> None:
     pairs = (["tag:wifi", "tag:driver"], ["tag:boot", "tag:grub"])
     log = [Message("aicache.usage", 0, n, 0, b"", usage(n, pairs[n % 2])) for n in range(40)]
     log.append(Message("aicache.usage", 0, 40, 0, b"", usage(99, ["tag:wifi"])))
-    _, steps = fold([], log)
+    _, steps = play(FOLD, [], log)
     last = outputs(steps)[-1].record  # type: ignore[attr-defined]
     assert isinstance(last, Recommendation)
     assert last.items[0].item == "tag:driver"
@@ -91,7 +74,7 @@ def test_what_goes_together_is_recommended_with_its_reason() -> None:
 
 
 def test_what_was_just_used_is_not_recommended() -> None:
-    _, steps = fold([], messages(30))
+    _, steps = play(FOLD, [], messages(30))
     for output in outputs(steps):
         record = output.record  # type: ignore[attr-defined]
         used = {item for event in messages(30)[record.source.offset].record.events for item in event.items}  # type: ignore[union-attr]
@@ -100,14 +83,14 @@ def test_what_was_just_used_is_not_recommended() -> None:
 
 def test_items_are_recommended_only_in_the_namespace_that_was_used() -> None:
     log = [Message("aicache.usage", 0, n, 0, b"", usage(n, ["tag:wifi", "pypi:scapy"])) for n in range(10)]
-    _, steps = fold([], log)
+    _, steps = play(FOLD, [], log)
     for output in outputs(steps):
         record = output.record  # type: ignore[attr-defined]
         assert all(item.item.startswith(record.namespace + ":") for item in record.items)
 
 
 def test_an_item_without_a_namespace_is_dead_lettered_and_teaches_nothing() -> None:
-    state, (step,) = fold([], [Message("aicache.usage", 0, 0, 0, b"", usage(1, ["no namespace"]))])
+    state, (step,) = play(FOLD, [], [Message("aicache.usage", 0, 0, 0, b"", usage(1, ["no namespace"]))])
     assert [error.reason for _, error in step.dead] == ["bad-item"]
     assert state.examples == 0
     assert step.changed == {}
@@ -120,7 +103,7 @@ def test_a_changelog_of_another_version_is_refused() -> None:
 
 def test_one_event_teaches_no_more_than_its_bound() -> None:
     flood = [f"tag:t{n}" for n in range(10_000)]
-    state, (step,) = fold([], [Message("aicache.usage", 0, 0, 0, b"", usage(1, flood))])
+    state, (step,) = play(FOLD, [], [Message("aicache.usage", 0, 0, 0, b"", usage(1, flood))])
     assert state.examples == 1
     assert len(state.model.vocabulary) <= logic.BASKET_MAX + 5
     assert len(step.outputs) == 1

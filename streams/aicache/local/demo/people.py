@@ -28,6 +28,7 @@ class People:
     """
 
     def __init__(self, told: dict[str, Any], log: Path) -> None:
+        self.folder = log.parent
         self._log = log.open("ab")
         self._pool = ThreadPoolExecutor(script.PROCESSES)
         share = script.CLIENTS // script.PROCESSES

@@ -272,7 +272,7 @@ def _failures(counts: list[SeriesCount]) -> list[tuple[int, str, float]]:
 
 def _clear_sum(people: People, manifest: Manifest, length: int) -> tuple[NDArray[np.int64], int]:
     clients = [entry.client.hex() for group in manifest.groups for entry in group.clients]
-    files = [_sum_file(manifest, number) for number in range(script.PROCESSES)]
+    files = [_sum_file(people, manifest, number) for number in range(script.PROCESSES)]
     counts = people.tell("sum", *([manifest.round_id, clients, str(file)] for file in files))
     total = np.zeros(length, dtype=np.int64)
     for file in files:
@@ -282,17 +282,16 @@ def _clear_sum(people: People, manifest: Manifest, length: int) -> tuple[NDArray
     return total, sum(counts)
 
 
-def _sum_file(manifest: Manifest, number: int) -> Path:
-    import tempfile
-
-    return Path(tempfile.gettempdir()) / f"aicache-{os.getpid()}-{manifest.round_id}-{number}.npy"
+def _sum_file(people: People, manifest: Manifest, number: int) -> Path:
+    """Where a process of the crowd writes a sum: in the run's own folder, which nobody else can write to."""
+    return people.folder / f"sum-{manifest.round_id}-{number}.npy"
 
 
 def _one_client(kafka: KafkaSettings, story: Story, people: People) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """What one client held in the last model round, and what of it stands in the log."""
     last = next(seen for seen in reversed(story.rounds) if seen.proposal.task == script.MODEL)
     entry = last.manifest.groups[0].clients[0]
-    file = _sum_file(last.manifest, 99)
+    file = _sum_file(people, last.manifest, script.PROCESSES)
     people.tell("sum", *([last.proposal.round_id, [entry.client.hex()], str(file)],) * script.PROCESSES)
     held = np.load(file, allow_pickle=False).astype(np.float64)
     file.unlink()

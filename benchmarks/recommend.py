@@ -1,6 +1,6 @@
 """Recommendations on `user,item,timestamp` files, each method beside the others under one protocol.
 
-usage: recommend.py DATA [--protocol prequential|hold-one|hidden] [--hidden FILE] [--limit N] [--json]
+usage: recommend.py DATA [--protocol prequential|hold-one|hidden] [--hidden FILE] [--methods NAME,…] [--limit N] [--json]
 
 prequential: for each event all items known so far that the user has not had are ranked, scored, then the event is learned; an item
 never seen before is a miss. hold-one: a user is a basket; of each with two items or more one is hidden (index: SHA-256 of the basket's
@@ -15,118 +15,62 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.streams.recommendations.combination import Combination
-from aicache.streams.recommendations.ranker import Ranker
+from aicache.streams.recommendations.ranker import top
+from recommend_methods import METHODS, Method
 
 NAMESPACE = "item:"
-CUTS = (5, 10, 20)
 LAST = 0.3
+MISS = 1 << 30
 
 
-class Popularity:
-    """How often each item has come."""
+class Trial:
+    """A method under the protocol, with where it ranked what was looked for and what it took."""
 
-    def __init__(self) -> None:
-        self.counts = np.zeros(64)
-
-    def learn(self, numbers: list[int]) -> None:
-        while max(numbers, default=0) >= len(self.counts):
-            self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
-        np.add.at(self.counts, numbers, 1.0)
-
-    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
-        del context
-        return self.counts[:size]
-
-
-class Cosine:
-    """Item-to-item cosine over everything so far, added up over what the user has."""
-
-    def __init__(self) -> None:
-        self.pairs = np.zeros((64, 64))
-        self.counts = np.zeros(64)
-
-    def learn_pairs(self, context: list[int], target: int) -> None:
-        top = max(target, *context, 0) if context else target
-        while top >= len(self.counts):
-            size = len(self.counts)
-            pairs = np.zeros((2 * size, 2 * size))
-            pairs[:size, :size] = self.pairs
-            self.pairs, self.counts = pairs, np.concatenate([self.counts, np.zeros(size)])
-        self.pairs[context, target] += 1
-        self.pairs[target, context] += 1
-        self.counts[target] += 1
-
-    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
-        if not context:
-            return self.counts[:size] * 1e-9
-        norms = np.sqrt(np.outer(self.counts[context] + 1, self.counts[:size] + 1))
-        return (self.pairs[context, :size] / norms).sum(axis=0) + self.counts[:size] * 1e-9
-
-
-class Method:
-    """A method under the protocol, over numbers in the order of first sight.
-
-    Args:
-        name: of the method.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ranker: Ranker = Combination()
-        self.popularity, self.cosine = Popularity(), Cosine()
+    def __init__(self, name: str, method: Method) -> None:
+        self.name, self.method = name, method
         self.places: list[int] = []
         self.rank_us: list[float] = []
         self.learn_s = 0.0
 
-    def scores(self, context: list[int], size: int) -> NDArray[np.float64]:
-        if self.name == "popularity":
-            return self.popularity.scores(context, size)
-        if self.name == "neighbours":
-            return self.cosine.scores(context, size)
-        return self.ranker.scores(context)
-
-    def ask(self, context: list[int], target: int | None, ids: NDArray[np.int64], seen: list[int]) -> None:
-        """Where the target is ranked; a miss where it was never seen."""
-        if target is None:
-            self.places.append(1 << 30)
+    def ask(self, context: list[int], targets: Sequence[int | None], numbers: "Numbers") -> None:
+        """Where each target is ranked among all that are known and not at hand; a miss where it was never seen."""
+        if all(target is None for target in targets):
+            self.places += [MISS] * len(targets)
             return
+        ids = numbers.array()
         began = time.perf_counter()
-        scores = np.asarray(self.scores(context, len(ids)))
+        scores = np.asarray(self.method.scores(context, len(ids)))
         allowed = np.ones(len(ids), dtype=bool)
-        allowed[seen] = False
-        best = scores[target]
-        tied = (scores == best) & (ids < ids[target])
-        place = int(((scores > best) & allowed).sum() + (tied & allowed).sum())
+        allowed[context] = False
+        top(scores, allowed, 10)
         self.rank_us.append((time.perf_counter() - began) * 1e6)
-        self.places.append(place)
+        for target in targets:
+            if target is None or not allowed[target]:  # never seen, or had before: not among what is ranked
+                self.places.append(MISS)
+                continue
+            ahead = (scores > scores[target]) | ((scores == scores[target]) & (ids < ids[target]))
+            self.places.append(int((ahead & allowed).sum()))
 
     def learn(self, names: list[str], context: list[int], target: int) -> None:
         began = time.perf_counter()
-        if self.name == "aicache":
-            self.ranker.learn_one(names[:-1], names[-1])
-        elif self.name == "popularity":
-            self.popularity.learn([target])
-        else:
-            self.cosine.learn_pairs(context, target)
+        self.method.learn(names, context, target)
         self.learn_s += time.perf_counter() - began
 
     def learn_basket(self, names: list[str], numbers: list[int]) -> None:
         began = time.perf_counter()
-        if self.name == "aicache":
-            self.ranker.learn_basket(names)
-        elif self.name == "popularity":
-            self.popularity.learn(numbers)
-        else:
-            for place, number in enumerate(numbers):
-                self.cosine.learn_pairs(numbers[:place], number)
+        self.method.learn_basket(names, numbers)
+        self.learn_s += time.perf_counter() - began
+
+    def settle(self) -> None:
+        began = time.perf_counter()
+        self.method.settle()
         self.learn_s += time.perf_counter() - began
 
     def figures(self, events: int) -> dict[str, float]:
@@ -180,24 +124,24 @@ def hidden_index(rank: int, size: int) -> int:
     return int.from_bytes(hashlib.sha256(str(rank).encode()).digest()[:8], "big") % size
 
 
-def prequential(path: Path, methods: list[Method], limit: int) -> int:
+def prequential(path: Path, trials: list[Trial], limit: int) -> int:
     numbers, history = Numbers(), {}
     events = 0
     for user, item in rows(path)[: limit or None]:
         had = history.setdefault(user, [])
         context = [numbers.of[other] for other in had]
-        for method in methods:
-            method.ask(context, numbers.of.get(item), numbers.array(), context)
+        for trial in trials:
+            trial.ask(context, [numbers.of.get(item)], numbers)
         target = numbers.add(item)
-        for method in methods:
-            method.learn([NAMESPACE + other for other in (*had, item)], context, target)
+        for trial in trials:
+            trial.learn([NAMESPACE + other for other in (*had, item)], context, target)
         if item not in had:
             had.append(item)
         events += 1
     return events
 
 
-def hold_one(path: Path, methods: list[Method], limit: int) -> int:
+def hold_one(path: Path, trials: list[Trial], limit: int) -> int:
     numbers = Numbers()
     events = 0
     for rank, (_, items) in enumerate(baskets(path)):
@@ -206,33 +150,32 @@ def hold_one(path: Path, methods: list[Method], limit: int) -> int:
         if len(items) > 1:
             hidden = items[hidden_index(rank, len(items))]
             context = [numbers.of[item] for item in items if item != hidden and item in numbers.of]
-            for method in methods:
-                method.ask(context, numbers.of.get(hidden), numbers.array(), context)
+            for trial in trials:
+                trial.ask(context, [numbers.of.get(hidden)], numbers)
         known = [numbers.add(item) for item in items]
-        for method in methods:
-            method.learn_basket([NAMESPACE + item for item in items], known)
+        for trial in trials:
+            trial.learn_basket([NAMESPACE + item for item in items], known)
         events += len(items)
     return events
 
 
-def hidden(path: Path, answers: Path, methods: list[Method], limit: int) -> int:
+def hidden(path: Path, answers: Path, trials: list[Trial], limit: int) -> int:
     numbers = Numbers()
     shown = dict(list(baskets(path))[: limit or None])
     events = 0
     for items in shown.values():
         known = [numbers.add(item) for item in items]
-        for method in methods:
-            method.learn_basket([NAMESPACE + item for item in items], known)
+        for trial in trials:
+            trial.learn_basket([NAMESPACE + item for item in items], known)
         events += len(items)
+    for trial in trials:
+        trial.settle()
     for user, wanted in baskets(answers):
         if user in shown:
             context = [numbers.of[item] for item in shown[user]]
-            for method in methods:
-                found = len(method.places)
-                for item in wanted:
-                    method.ask(context, numbers.of.get(item), numbers.array(), context)
-                # Of several hidden items each is looked for in its own place among all answers.
-                assert len(method.places) == found + len(wanted)
+            # Of several hidden items each is looked for in its own place among all answers.
+            for trial in trials:
+                trial.ask(context, [numbers.of.get(item) for item in wanted], numbers)
     return events
 
 
@@ -242,22 +185,27 @@ def main() -> None:
     parser.add_argument("--protocol", choices=("prequential", "hold-one", "hidden"), default="prequential")
     parser.add_argument("--hidden", type=Path)
     parser.add_argument("--limit", type=int, default=0, help="only so many events or baskets")
+    parser.add_argument("--methods", help="only these, with commas between them")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.protocol == "hidden" and arguments.hidden is None:
         parser.error("--protocol hidden needs --hidden FILE")
-    methods = [Method(name) for name in ("aicache", "popularity", "neighbours")]
+    chosen = arguments.methods.split(",") if arguments.methods else list(METHODS)
+    unknown = sorted(set(chosen) - set(METHODS))
+    if unknown:
+        parser.error(f"no method is called {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    trials = [Trial(name, made) for name in chosen if (made := METHODS[name](arguments)) is not None]
     run: dict[str, Callable[[], int]] = {
-        "prequential": lambda: prequential(arguments.data, methods, arguments.limit),
-        "hold-one": lambda: hold_one(arguments.data, methods, arguments.limit),
-        "hidden": lambda: hidden(arguments.data, arguments.hidden, methods, arguments.limit),
+        "prequential": lambda: prequential(arguments.data, trials, arguments.limit),
+        "hold-one": lambda: hold_one(arguments.data, trials, arguments.limit),
+        "hidden": lambda: hidden(arguments.data, arguments.hidden, trials, arguments.limit),
     }
     events = run[arguments.protocol]()
     result = {
         "data": arguments.data.name,
         "protocol": arguments.protocol,
         "events": events,
-        "methods": {method.name: method.figures(events) for method in methods},
+        "methods": {trial.name: trial.figures(events) for trial in trials},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     if arguments.json:
@@ -268,7 +216,7 @@ def main() -> None:
 
     table = Table(title=f"{result['data']}, {arguments.protocol}, {events:,} events")
     table.add_column("method")
-    for name in result["methods"]["aicache"]:
+    for name in next(iter(result["methods"].values())):
         table.add_column(name)
     for name, figures in result["methods"].items():
         table.add_row(name, *map(str, figures.values()))

@@ -1,0 +1,127 @@
+"""The methods that recommend.py compares: a registry of names, each with a maker.
+
+A new method is a class with the interface of `Method` and a maker under `@method("name")`. A maker is given the command line's
+arguments and returns None where the method is not asked for by them. Methods see numbers in the order of first sight and names.
+"""
+
+# ruff: noqa: ARG001, ARG002 -- each method uses a part of what the interface gives
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aicache.streams.recommendations.combination import Combination
+from aicache.streams.recommendations.ranker import Ranker
+
+Maker = Callable[[argparse.Namespace], "Method | None"]
+METHODS: dict[str, Maker] = {}
+
+
+def method(name: str) -> Callable[[Maker], Maker]:
+    """Register the maker of a method under the name that it has in the figures."""
+
+    def register(maker: Maker) -> Maker:
+        METHODS[name] = maker
+        return maker
+
+    return register
+
+
+class Method:
+    """What is compared. `numbers` and `context` are numbers in the order of first sight, `names` the same with their namespace."""
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        """One event: the last name came after the others; `context` is what the user had, `target` what came."""
+        raise TypeError(f"{type(self).__name__} does not learn single events")
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        """One whole basket."""
+        raise TypeError(f"{type(self).__name__} does not learn baskets")
+
+    def settle(self) -> None:
+        """Nothing more is learned before what follows is asked: the moment for what is made from the whole."""
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        """A score for each of `size` items."""
+        raise TypeError(f"{type(self).__name__} does not score")
+
+
+class Ranked(Method):
+    """A ranker of the project, behind the interface that its users have."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self.ranker = ranker
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        self.ranker.learn_one(names[:-1], names[-1])
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        self.ranker.learn_basket(names)
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        known = len(self.ranker.vocabulary)
+        scores = self.ranker.scores([number for number in context if number < known])
+        return scores if known == size else np.pad(scores, (0, size - known), constant_values=-np.inf)
+
+
+class Popularity(Method):
+    """How often each item has come."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(64)
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        self.learn_basket([], [target])
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        while max(numbers, default=0) >= len(self.counts):
+            self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
+        np.add.at(self.counts, numbers, 1.0)
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        return self.counts[:size]
+
+
+class Cosine(Method):
+    """Item-to-item cosine over everything so far, added up over what the user has."""
+
+    def __init__(self) -> None:
+        self.pairs = np.zeros((64, 64))
+        self.counts = np.zeros(64)
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        top = max(target, *context, 0) if context else target
+        while top >= len(self.counts):
+            size = len(self.counts)
+            pairs = np.zeros((2 * size, 2 * size))
+            pairs[:size, :size] = self.pairs
+            self.pairs, self.counts = pairs, np.concatenate([self.counts, np.zeros(size)])
+        self.pairs[context, target] += 1
+        self.pairs[target, context] += 1
+        self.counts[target] += 1
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        for place, number in enumerate(numbers):
+            self.learn([], numbers[:place], number)
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        if not context:
+            return self.counts[:size] * 1e-9
+        norms = np.sqrt(np.outer(self.counts[context] + 1, self.counts[:size] + 1))
+        return (self.pairs[context, :size] / norms).sum(axis=0) + self.counts[:size] * 1e-9
+
+
+@method("aicache")
+def _aicache(arguments: argparse.Namespace) -> Method:
+    return Ranked(Combination())
+
+
+@method("popularity")
+def _popularity(arguments: argparse.Namespace) -> Method:
+    return Popularity()
+
+
+@method("neighbours")
+def _neighbours(arguments: argparse.Namespace) -> Method:
+    return Cosine()

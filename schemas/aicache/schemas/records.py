@@ -543,6 +543,22 @@ class SeriesCount:
     events: int  # all that could have failed, or all durations
     failures: int
     sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
+    people: int = 0  # different pseudonyms with this series and release so far, up to a cap
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureCount:
+    """How many people had a candidate and an outcome in a period. Topic series, key = all but the counts."""
+
+    deployment: str
+    outcome: str  # the operation that was tried
+    candidate: str  # what they had used; empty: all people
+    stratum: str  # language and operating system
+    period_start_s: int
+    period_s: int
+    partition: int  # of usage
+    people: int
+    failing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,7 +568,7 @@ class Incident:
     deployment: str
     incident: str
     status: str  # opened | growing | resolved
-    kind: str  # failure-rate | latency | new-signature | rate-change | association
+    kind: str  # failure-rate | latency | new-signature | rate-change | duration-shift | association
     subject: str  # the series, in public names
     release: str  # the release it points to; empty where none
     versions: list[str]  # all releases affected
@@ -566,6 +582,23 @@ class Incident:
     explanation: str
     n: int
     guarantee: Guarantee | None
+    acknowledged_by: str = ""
+    acknowledged_ms: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person knows of an incident: quiet until it has grown a lot. Topic acknowledgements, key = incident."""
+
+    deployment: str
+    incident: str
+    since_s: int  # of the incident: one that comes back later is not acknowledged
+    who: str
+    note: str
+    acknowledged_ms: int
+    seen: float  # of the incident, as it was
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -620,7 +653,9 @@ Record: TypeAlias = (
     | Recommendation
     | ItemTable
     | SeriesCount
+    | ExposureCount
     | Incident
+    | Acknowledgement
     | Trend
     | DeadLetter
 )

@@ -162,7 +162,7 @@ TABLES = _table("aicache.insights.tables", "item", (records.ItemTable,), "worker
 SERIES = Topic(
     "aicache.series",
     "series + release + window + partition",
-    (records.SeriesCount,),
+    (records.SeriesCount, records.ExposureCount),
     1,
     "delete",
     2 * DAY_MS,
@@ -180,6 +180,9 @@ ANOMALIES = Topic(
     64 * KIB,
     "workers",
     "insight consumers",
+)
+ACKNOWLEDGEMENTS = _table(
+    "aicache.acknowledgements", "incident", (records.Acknowledgement,), "operator", "control plane", 8 * KIB
 )
 TRENDS = Topic(
     "aicache.insights.trends",
@@ -215,6 +218,7 @@ TOPICS: tuple[Topic, ...] = (
     TABLES,
     SERIES,
     ANOMALIES,
+    ACKNOWLEDGEMENTS,
     TRENDS,
     DEAD_LETTERS,
 )

@@ -434,6 +434,7 @@ class UsageEvent:
     sketch: bytes  # duration: a DDSketch as float64 pairs (bucket index, count), little-endian; else empty
     position: int  # shown, taken, dismissed: rank from 0; else -1
     propensity: float  # shown, taken, dismissed: probability of having been shown there; else 0
+    answer: str = ""  # shown, taken, dismissed: which answer, as partition/offset of the usage record that it followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,6 +503,7 @@ class Recommended:
     item: str
     score: float
     reasons: list[Reason]
+    propensity: float = 1.0  # probability of having been put at this rank: below 1 where the order is explored
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,6 +546,57 @@ class SeriesCount:
     failures: int
     sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
     people: int = 0  # different pseudonyms with this series and release so far, up to a cap
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCount:
+    """What one partition of usage has counted of one item. Topic counts, key = item + partition."""
+
+    deployment: str
+    item: str
+    partition: int  # of usage
+    clock: int  # examples that the partition had learned: by them counts fade
+    count: float  # how often the item came, faded
+    neighbours: list[str]  # most often first
+    counts: bytes  # how often each came with it, faded: float32, little-endian
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSums:
+    """What one partition of usage knows of how its answers fared. Topic counts, key = namespace + partition."""
+
+    deployment: str
+    namespace: str
+    partition: int  # of usage
+    time_s: int
+    sums: bytes  # products of the estimates' terms, summed: a square matrix, float64, little-endian
+
+
+@dataclass(frozen=True, slots=True)
+class LiftEstimate:
+    """One estimator's view, in items taken an answer."""
+
+    estimator: str  # ips | self-normalised | doubly-robust
+    ranker: float  # what the ranker's order would have brought
+    bandit: float
+    lift: float  # their difference
+    low: float  # by the central limit theorem, for one look
+    high: float
+    watched_low: float  # may be looked at as often as one likes
+    watched_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """How the bandit's order fares against the ranker's. Topic insights.trends, key = namespace."""
+
+    deployment: str
+    namespace: str
+    time_s: int
+    answers: int  # shown, and their time for feedback is over
+    taken: float  # share of them of which something was taken
+    confidence: float
+    estimates: list[LiftEstimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,6 +705,9 @@ Record: TypeAlias = (
     | Aggregate
     | Recommendation
     | ItemTable
+    | ItemCount
+    | FeedbackSums
+    | Lift
     | SeriesCount
     | ExposureCount
     | Incident

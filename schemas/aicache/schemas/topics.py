@@ -159,6 +159,17 @@ RECOMMENDATIONS = Topic(
     "clients",
 )
 TABLES = _table("aicache.insights.tables", "item", (records.ItemTable,), "workers", "clients", 64 * KIB, 4)
+COUNTS = Topic(
+    "aicache.counts",
+    "item or namespace + partition",
+    (records.ItemCount, records.FeedbackSums),
+    1,
+    "delete",
+    2 * DAY_MS,
+    64 * KIB,
+    "workers",
+    "control plane",
+)
 SERIES = Topic(
     "aicache.series",
     "series + release + window + partition",
@@ -186,8 +197,8 @@ ACKNOWLEDGEMENTS = _table(
 )
 TRENDS = Topic(
     "aicache.insights.trends",
-    "series + period",
-    (records.Trend,),
+    "series + period, or namespace",
+    (records.Trend, records.Lift),
     4,
     "delete",
     90 * DAY_MS,
@@ -226,6 +237,7 @@ TOPICS: tuple[Topic, ...] = (
 PROCESSORS: Mapping[str, int] = {
     "coordinator": 1,
     "recommendations": USAGE.partitions,
+    "merging": COUNTS.partitions,
     "anomalies": USAGE.partitions,
     "incidents": 1,
     "trends": 1,

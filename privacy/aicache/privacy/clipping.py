@@ -1,15 +1,17 @@
-"""Adaptive clipping by private quantile, and counts of people with noise and a threshold.
+"""How a client bounds its vector: flat, per layer, or by a private quantile; and counts of people with noise and a threshold.
 
-The clip follows a quantile of the clients' norms (Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021): each client's bit "my norm
-is within the clip" travels as one more coordinate of the same masked vector, under the same noise and the same budget, so it
-costs no second mechanism. Flat and per-layer clipping is in `quantize.py`.
+Whatever the rule, the L2 norm of all that is masked is at most C, so sensitivity, noise and budget follow from C alone.
+Flat: the whole vector is shortened to C. Per layer: each layer to its own bound, and C is the root of the sum of their squares.
+Adaptive: the clip follows a quantile of the clients' norms (Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021): each client's bit
+"my norm is within the clip" travels as one more coordinate of the same masked vector, under the same noise and the same budget, so
+it costs no second mechanism; C bounds vector and bit together.
 Counts of people are released with discrete Laplace noise, and only above a threshold that makes a name that a single person
 brought in show up with probability at most delta (Korolova et al. 2009; thresholds from the exact tail of the law).
 Pure: no clock, no I/O; entropy comes from the caller.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,10 +22,14 @@ from aicache.privacy.accounting import RoundGuarantee, check_delta, check_epsilo
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import LocalError
 from aicache.privacy.guarantees import CLIENT, Approximate, Scope
+from aicache.privacy.quantize import clip_l2, clip_layers, l2_norm
 
 FloatVector = NDArray[np.float64]
 
 CLIP_MIN, CLIP_MAX = 1e-9, 1e9
+ROUNDING = 1e-9
+"""Two ways of computing the same clip differ by less, relative."""
+FLAT, PER_LAYER, ADAPTIVE = "flat", "per-layer", "adaptive"
 
 
 # ---------------------------------------------------------------- adaptive clipping
@@ -59,16 +65,17 @@ class AdaptiveClip:
         _check_clip(clip)
         return clip * math.sqrt(1 + self.weight * self.weight / 4)
 
+    def vector_clip(self, joint: float) -> float:
+        """The inverse: what is left for the vector itself where vector and bit together have the bound `joint`."""
+        return joint / self.joint_clip(1.0)
+
     def with_bit(self, vector: FloatVector, clip: float) -> FloatVector:
         """Clip a vector and append its bit: shape (d,) becomes (d + 1,), norm at most `joint_clip(clip)`."""
         _check_clip(clip)
-        norm = float(np.linalg.norm(vector))
-        if not math.isfinite(norm):
-            raise LocalError("the vector must be finite", got="not finite", needed="finite numbers")
         # Shrunk by a hair more than needed, so that rounding of the quotient never leaves the norm above the clip.
-        factor = 1.0 if norm <= clip else clip / norm * (1 - 1e-12)
-        within = 0.5 if norm <= clip else -0.5
-        return np.append(vector * factor, within * self.weight * clip)
+        shortened = clip_l2(vector, clip * (1 - 1e-12))
+        within = 0.5 if l2_norm(vector) <= clip else -0.5
+        return np.append(shortened, within * self.weight * clip)
 
     def next_clip(self, clip: float, bit_sum: float, n: int) -> float:
         """The clip of the next round, from the opened sum of the bits' coordinate.
@@ -86,6 +93,55 @@ class AdaptiveClip:
             raise LocalError("the next clip needs a finite sum over at least one client", got=n, needed=1)
         share = min(1.0, max(0.0, 0.5 + bit_sum / (self.weight * clip * n)))
         return min(CLIP_MAX, max(CLIP_MIN, clip * math.exp(-self.rate * (share - self.quantile))))
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """The rule of a round.
+
+    Args:
+        clip: C, the L2 bound of all that is masked, before scaling.
+        layers: lengths of the layers; empty where clipping is not per layer.
+        clips: the L2 bound of each; the root of the sum of their squares is at most C.
+        adaptive: how the clip follows the norms; None where it does not.
+    """
+
+    clip: float
+    layers: Sequence[int] = ()
+    clips: Sequence[float] = ()
+    adaptive: AdaptiveClip | None = None
+
+    def __post_init__(self) -> None:
+        _check_clip(self.clip)
+        if len(self.layers) != len(self.clips) or (self.layers and self.adaptive is not None):
+            got = (len(self.layers), len(self.clips), self.adaptive)
+            raise LocalError(
+                "layers have a clip each, and none of them adapts", got=got, needed="as many clips as layers"
+            )
+        for clip in self.clips:
+            _check_clip(clip)
+        together = math.hypot(*self.clips)
+        if together > self.clip * (1 + ROUNDING):
+            raise LocalError("the layers together pass the clip", got=together, needed=f"≤ {self.clip:g}")
+
+    @property
+    def extra(self) -> int:
+        """Coordinates that are masked besides the vector's own: the bit, where the clip adapts."""
+        return 0 if self.adaptive is None else 1
+
+    def apply(self, vector: FloatVector) -> FloatVector:
+        """What is scaled, rounded and masked: shape (d + extra,), norm at most C up to rounding in the last place.
+
+        The quantizer clips to C once more, so that no error here can pass the bound.
+
+        Raises:
+            LocalError: NaN, infinity, another type or shape, or layers that do not make up the vector.
+        """
+        if self.adaptive is not None:
+            return self.adaptive.with_bit(vector, self.adaptive.vector_clip(self.clip))
+        if self.layers:
+            return clip_layers(vector, self.layers, self.clips)
+        return vector  # the quantizer's clip is the rule
 
 
 def _check_clip(clip: float) -> None:

@@ -50,7 +50,7 @@ def _root_of_squares(vector: FloatVector) -> float:
     return math.sqrt(float(np.square(vector).sum()))
 
 
-def _norm(vector: FloatVector) -> float:
+def l2_norm(vector: FloatVector) -> float:
     """The L2 norm, also where squares would overflow or vanish; infinity only where the norm itself overflows."""
     largest = float(np.abs(vector).max(initial=0.0))
     if 1e-140 < largest < 1e140:
@@ -75,7 +75,7 @@ def clip_l2(vector: FloatVector, clip: float) -> FloatVector:
     """
     _check_vector(vector)
     _check_positive("clip", clip)
-    norm = _norm(vector)
+    norm = l2_norm(vector)
     if norm <= clip:
         return vector.copy()
     largest = float(np.abs(vector).max())

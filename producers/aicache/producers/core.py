@@ -26,6 +26,7 @@ from aicache.producers.session import Contribution, Limits, MissingError, Pins, 
 from aicache.producers.usage import BATCH_EVENTS_MAX, Rules, Situation, UsageQueue, make_event
 from aicache.producers.vectors import vector_of
 from aicache.schemas import topics
+from aicache.schemas.clipping import check_clipping
 from aicache.schemas.records import JoinRequest, Model, ModelSpec, Place, Recommended, Record, Task, UsageBatch
 from aicache.schemas.signing import signed
 
@@ -223,6 +224,7 @@ class Core:
         if task.version != current.proposal.task_version:
             raise RemoteError("the round is for another version of the task", reason="wrong-task-version")
         session.check(current, self._clock())
+        check_clipping(current.proposal, task)
         model, spec = self._model_of(task, current)
         data = provider(task)
         if data is None:

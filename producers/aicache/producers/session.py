@@ -23,6 +23,7 @@ from aicache.producers.board import Board, OpenRound
 from aicache.producers.identity import Identity
 from aicache.producers.ledger import Ledger, Limit
 from aicache.schemas.chunks import chunks
+from aicache.schemas.clipping import check_clipping, rule_of
 from aicache.schemas.records import CommitteeMember, Envelope, Place, Proposal, UpdateChunk
 from aicache.schemas.signing import signed
 
@@ -202,6 +203,7 @@ class Session:
     def _check_limits(self, proposal: Proposal) -> None:
         if proposal.n_min < self.limits.n_min:
             raise LocalError("the round opens too few together", got=proposal.n_min, needed=f"≥ {self.limits.n_min}")
+        check_clipping(proposal)
         accounting.check_round(
             noise=proposal.noise,
             honest=proposal.honest,
@@ -328,19 +330,20 @@ def staleness_weight(proposal: Proposal, model_version: int) -> float:
 
 
 def make_message(proposal: Proposal, vector: NDArray[np.float64], entropy: ByteSource) -> NDArray[np.int64]:
-    """The integers that are masked: clipped, scaled, rounded, with the client's share of the noise.
+    """The integers that are masked: clipped as the round says, scaled, rounded, with the client's share of the noise.
 
     Raises:
         LocalError: the vector has the wrong length or values that are not finite.
     """
-    if vector.shape != (proposal.length,):
-        raise LocalError("the vector has the wrong length", got=vector.shape, needed=(proposal.length,))
+    rule = rule_of(proposal)
+    if vector.shape != (proposal.length - rule.extra,):
+        raise LocalError("the vector has the wrong length", got=vector.shape, needed=(proposal.length - rule.extra,))
     members = len(proposal.roster)
     share = None
     if proposal.noise == "clients":
         share = accounting.share_sigma(proposal.noise, proposal.sigma, members, proposal.threshold, proposal.honest)
     return contribution.client_message(
-        vector, clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=entropy
+        rule.apply(vector), clip=proposal.clip, scale=proposal.scale, sigma_share=share, entropy=entropy
     )
 
 

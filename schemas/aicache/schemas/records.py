@@ -4,7 +4,7 @@ Decoded Avro becomes one of these, and only these are encoded. The meaning, unit
 Pure: no clock, no I/O.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 # ---------------------------------------------------------------- shared parts
@@ -58,6 +58,17 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptiveClipping:
+    """How the clip follows a quantile of the clients' norms from round to round."""
+
+    quantile: float
+    rate: float
+    weight: float  # of the bit, in units of the clip of the vector itself
+    clip_min: float
+    clip_max: float
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What is learned. Topic tasks, key = task."""
 
@@ -70,7 +81,7 @@ class Task:
     purpose: str  # which privacy budget it spends
     length: int
     labels: list[str]
-    clip: float
+    clip: float  # L2 bound of all that is masked, an adaptive clip's bit included
     clipping: str  # flat | per-layer | adaptive
     layers: list[int]
     scale: float
@@ -93,6 +104,8 @@ class Task:
     sketch_width: int  # count-sketch: columns; else 0
     model: ModelSpec | None
     evaluates: str  # evaluation: the model task it measures; else empty
+    clips: list[float] = field(default_factory=list)  # per-layer: the L2 bound of each layer
+    adaptive: AdaptiveClipping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +230,11 @@ class Proposal:
     groups: int
     robust: str
     parameters: str
+    clipping: str = "flat"
+    layers: list[int] = field(default_factory=list)
+    clips: list[float] = field(default_factory=list)
+    adaptive: AdaptiveClipping | None = None
+    clip_from: str = ""  # adaptive: the round whose opened sum the clip follows from
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,22 +551,6 @@ class ItemTable:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesCount:
-    """What one partition of usage has counted of one series in one window, so far. Topic series, key = all but the counts."""
-
-    deployment: str
-    series: str  # the signature or operation, in public names
-    release: str
-    window_start_s: int
-    window_s: int
-    partition: int  # of usage
-    events: int  # all that could have failed, or all durations
-    failures: int
-    sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
-    people: int = 0  # different pseudonyms with this series and release so far, up to a cap
-
-
-@dataclass(frozen=True, slots=True)
 class ItemCount:
     """What one partition of usage has counted of one item. Topic counts, key = item + partition."""
 
@@ -597,6 +599,22 @@ class Lift:
     taken: float  # share of them of which something was taken
     confidence: float
     estimates: list[LiftEstimate]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesCount:
+    """What one partition of usage has counted of one series in one window, so far. Topic series, key = all but the counts."""
+
+    deployment: str
+    series: str  # the signature or operation, in public names
+    release: str
+    window_start_s: int
+    window_s: int
+    partition: int  # of usage
+    events: int  # all that could have failed, or all durations
+    failures: int
+    sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
+    people: int = 0  # different pseudonyms with this series and release so far, up to a cap
 
 
 @dataclass(frozen=True, slots=True)

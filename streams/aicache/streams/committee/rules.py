@@ -14,6 +14,7 @@ from aicache.privacy.accounting import total_sigma
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.privacy.statements import DIGEST_BYTES, client_id, digest, member_sender_id
 from aicache.schemas.chunks import CHUNK_BYTES
+from aicache.schemas.clipping import check_clipping
 from aicache.schemas.records import CommitteeMember, Manifest, ManifestMember, Proposal
 from aicache.streams.committee.limits import Limits
 
@@ -67,8 +68,10 @@ def check_limits(proposal: Proposal, limits: Limits, now_ms: int) -> None:
 def check_arithmetic(proposal: Proposal) -> None:
     """The sum cannot wrap, whatever the clients send within the rules: checked once, before anybody sends.
 
-    The total of the noise has, with every share present, m/(k − t + 1) times the planned variance, or n_max/h.
+    A clip that adapts is within the bounds that the proposal declares. The total of the noise has, with every share present,
+    m/(k − t + 1) times the planned variance, or n_max/h.
     """
+    check_clipping(proposal)
     mask = parameters.by_name(proposal.parameters)
     members = len(proposal.roster)
     parameters.check_round_fits(

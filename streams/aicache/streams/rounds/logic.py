@@ -12,6 +12,7 @@ from dataclasses import replace
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.privacy.statements import client_id
 from aicache.schemas import topics
+from aicache.schemas.clipping import clip_after
 from aicache.schemas.records import (
     Aggregate,
     Approval,
@@ -241,6 +242,9 @@ class Coordinator:
             self._charge(state, current, step)
         budgets.note_dropped(state, current.manifest, record, current.proposal.groups, step.changed)
         known = state.tasks[record.task]
+        followed = clip_after(current.proposal, record)
+        if followed is not None:
+            known.clip, known.clip_from = followed, record.round_id
         model = None
         if known.task.kind == "model":
             model = models.step(state, known.task, record, step.changed)

@@ -58,7 +58,10 @@ def step(state: State, task: Task, aggregate: Aggregate, changes: Changes) -> Mo
     if aggregate.n == 0 or task.model is None:
         return None
     before = state.models[task.task]
-    gradient = np.frombuffer(aggregate.sum, dtype="<i8").astype(np.float64) / (aggregate.scale * aggregate.n)
+    total = np.frombuffer(aggregate.sum, dtype="<i8")[
+        : task.length
+    ]  # a clip that adapts has a coordinate of its own after it
+    gradient = total.astype(np.float64) / (aggregate.scale * aggregate.n)
     momentum = state.momentum.get(task.task, np.zeros(task.length)) * task.model.momentum + gradient
     weights = np.frombuffer(before.weights, dtype="<f8") + task.model.step * momentum
     model = _model(

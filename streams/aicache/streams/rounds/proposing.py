@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from aicache.privacy import parameters, quantize
 from aicache.privacy.errors import LocalError
 from aicache.privacy.statements import record_digest
+from aicache.schemas.clipping import masked_length, within
 from aicache.schemas.codec import body_of
 from aicache.schemas.records import ModelVersion, PartitionOffset, Proposal, RosterEntry, Task
 from aicache.streams.rounds.state import RoundState, State, enrolments_end
@@ -46,6 +47,10 @@ def propose(state: State, task: Task, number: int, now_ms: int) -> RoundState:
     versions = model_versions(state, task)
     if task.kind in {"model", "evaluation"} and not versions:
         raise LocalError("the task's model is not there yet", got=task.evaluates or task.task, needed="a model")
+    length, clip, clip_from = masked_length(task), task.clip, ""
+    if task.adaptive is not None:
+        known = state.tasks[task.task]
+        clip, clip_from = within(known.clip or task.clip, task.adaptive), known.clip_from
     proposal = Proposal(
         deployment=task.deployment,
         task=task.task,
@@ -65,16 +70,21 @@ def propose(state: State, task: Task, number: int, now_ms: int) -> RoundState:
         roster=roster,
         threshold=task.threshold,
         quorum=parameters.quorum(task.members, task.threshold),
-        length=task.length,
-        clip=task.clip,
+        length=length,
+        clip=clip,
         scale=task.scale,
         noise=task.noise,
-        sigma=task.noise_multiplier * quantize.sensitivity(task.clip, task.scale, task.length),
+        sigma=task.noise_multiplier * quantize.sensitivity(clip, task.scale, length),
         honest=task.honest,
         delta=task.delta,
         groups=task.groups,
         robust=task.robust,
         parameters=task.parameters,
+        clipping=task.clipping,
+        layers=task.layers,
+        clips=task.clips,
+        adaptive=task.adaptive,
+        clip_from=clip_from,
     )
     return RoundState(proposal, record_digest("proposal", *body_of(proposal)), phase_since_ms=now_ms)
 

@@ -39,6 +39,7 @@ VERSIONS_MAX = 65
 """Digests of model versions that are remembered: the newest, and the widest window behind it."""
 PIECE_BYTES = 900_000
 """A manifest may be larger than a record of the changelog: it is kept in pieces."""
+PROGRESS = ("rounds", "finished", "failures", "next_ms", "open_round", "clip", "clip_from")
 K = TypeVar("K")
 V = TypeVar("V")
 PROPOSED, COLLECTING, CLOSING, VOTING, OPENING = "proposed", "collecting", "closing", "voting", "opening"
@@ -133,6 +134,8 @@ class TaskState:
         failures: rounds in a row that were aborted: decides how long to wait.
         next_ms: not to open another one before.
         open_round: the round that is open; empty where none is.
+        clip: what a clip that adapts has come to, not held to its bounds yet; 0 before the first opened round.
+        clip_from: the round that it follows from.
     """
 
     task: Task
@@ -141,6 +144,8 @@ class TaskState:
     failures: int = 0
     next_ms: int = 0
     open_round: str = ""
+    clip: float = 0.0
+    clip_from: str = ""
 
 
 @dataclass(slots=True)
@@ -179,7 +184,7 @@ def _key(kind: str, *names: str | bytes) -> bytes:
 def keep_task(state: State, name: str, changes: Changes) -> None:
     """Write down a task and where it stands."""
     known = state.tasks[name]
-    fields = {name: getattr(known, name) for name in ("rounds", "finished", "failures", "next_ms", "open_round")}
+    fields = {name: getattr(known, name) for name in PROGRESS}
     changes[_key("task", name)] = CODEC.encode(known.task)
     changes[_key("progress", name)] = json.dumps(fields).encode()
 
@@ -232,10 +237,13 @@ def keep_streak(state: State, client: bytes, changes: Changes) -> None:
 def keep_phase(current: RoundState, changes: Changes) -> None:
     """Write down where a round stands."""
     name = current.proposal.round_id
-    phase = json.dumps([current.phase, current.phase_since_ms]).encode()
-    for key, value in ((_key("proposal", name), CODEC.encode(current.proposal)), (_key("phase", name), phase)):
+    key = _key("proposal", name)
+    if key not in current.keys:  # once: written anew in a later version of its schema, it would have another digest
         current.keys.add(key)
-        changes[key] = value
+        changes[key] = CODEC.encode(current.proposal)
+    key = _key("phase", name)
+    current.keys.add(key)
+    changes[key] = json.dumps([current.phase, current.phase_since_ms]).encode()
 
 
 def keep_manifest(current: RoundState, changes: Changes) -> None:
@@ -347,8 +355,9 @@ def _load_plain(state: State, kind: str, names: list[str], key: bytes, value: by
     elif kind == "streak":
         state.streaks[bytes.fromhex(names[0])] = float(value)
     elif kind == "proposal":
-        proposal = CODEC.decode(value, Proposal).record
-        state.rounds[names[0]] = RoundState(proposal, record_digest("proposal", *body_of(proposal)), keys={key})
+        decoded = CODEC.decode(value, Proposal)
+        rho = record_digest("proposal", decoded.fingerprint, decoded.body)
+        state.rounds[names[0]] = RoundState(decoded.record, rho, keys={key})
 
 
 def _load_of_round(current: RoundState, kind: str, key: bytes, value: bytes) -> None:

@@ -13,17 +13,20 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aicache.privacy import accounting, parameters, quantize
+from aicache.privacy.clipping import ADAPTIVE, PER_LAYER, ROUNDING
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
-from aicache.schemas.records import ModelSpec, Task
+from aicache.schemas.clipping import CLIPPINGS, masked_length, rule_of
+from aicache.schemas.records import AdaptiveClipping, ModelSpec, Task
+
+Nested = TypeVar("Nested", ModelSpec, AdaptiveClipping)
 
 KINDS = ("sum", "mean", "weighted-mean", "histogram", "count-sketch", "model", "evaluation")
 ROBUST = ("none", "trimmed-mean", "median", "norm-filter")
 STATES = ("active", "paused", "ended")
-CLIPPINGS = ("flat", "per-layer", "adaptive")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 LABEL_BYTES_MAX = 400_000
 """All labels together: a task has to fit its topic."""
@@ -63,7 +66,13 @@ DEFAULTS: Mapping[str, Any] = {
     "sketch_width": 0,
     "model": None,
     "evaluates": "",
+    "clips": [],
+    "adaptive": None,
 }
+MODEL_DEFAULTS: Mapping[str, Any] = {"step": 1.0, "momentum": 0.0, "window": 0}
+ADAPTIVE_DEFAULTS: Mapping[str, Any] = {"quantile": 0.5, "rate": 0.2, "weight": 0.5}
+ADAPTIVE_REACH = 64.0
+"""Where a task does not say how far its clip may go: so many times up or down."""
 EXTRA = ("epsilon",)
 """Besides the record's fields: instead of noise_multiplier, the epsilon of all `rounds` together, or of one without end."""
 
@@ -115,7 +124,8 @@ def from_mapping(data: Mapping[str, Any], deployment: str) -> Task:
     values: dict[str, Any] = {**DEFAULTS, **data, "deployment": deployment}
     epsilon = values.pop("epsilon", None)
     if values["model"] is not None:
-        values["model"] = _model(values["model"])
+        values["model"] = _nested("model", values["model"], ModelSpec, MODEL_DEFAULTS)
+    _complete_clipping(values, data)
     _require(values["kind"] in KINDS, f"kind is one of {', '.join(KINDS)}", values["kind"])
     values.setdefault("length", 0)
     values.setdefault("noise_multiplier", 0.0)
@@ -132,18 +142,35 @@ def from_mapping(data: Mapping[str, Any], deployment: str) -> Task:
     return task
 
 
-def _model(data: object) -> ModelSpec:
-    if isinstance(data, ModelSpec):
+def _nested(name: str, data: object, kind: type[Nested], defaults: Mapping[str, Any]) -> Nested:
+    """A table within the task's own."""
+    if isinstance(data, kind):
         return data
+    known = {entry.name: entry.type for entry in fields(kind)}
     if not isinstance(data, Mapping):
-        raise LocalError("model is a table", got=type(data).__name__, needed="inputs, outputs, step, momentum")
-    values = {"step": 1.0, "momentum": 0.0, "window": 0, **data}
-    known = {entry.name: entry.type for entry in fields(ModelSpec)}
+        raise LocalError(f"{name} is a table", got=type(data).__name__, needed=sorted(known))
+    values = {**defaults, **data}
     unknown, missing = sorted(values.keys() - known.keys()), sorted(known.keys() - values.keys())
     if unknown or missing:
-        message = f"model has unknown keys {unknown}" if unknown else f"model lacks {missing}"
+        message = f"{name} has unknown keys {unknown}" if unknown else f"{name} lacks {missing}"
         raise LocalError(message, got=sorted(values), needed=sorted(known))
-    return ModelSpec(**{name: _typed(f"model.{name}", values[name], kind) for name, kind in known.items()})
+    return kind(**{key: _typed(f"{name}.{key}", values[key], wanted) for key, wanted in known.items()})
+
+
+def _complete_clipping(values: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """What follows from the rest: equal bounds for all layers, the bound of all layers together, the bounds of a clip that adapts."""
+    layers, clips = values["layers"], values["clips"]
+    if values["clipping"] == PER_LAYER and isinstance(layers, list) and layers and isinstance(clips, list):
+        if not clips:
+            values["clips"] = [float(_typed("clip", values["clip"], float)) / math.sqrt(len(layers))] * len(layers)
+        elif "clip" not in data:
+            values["clip"] = math.hypot(*(_typed("clips", clip, float) for clip in clips))
+        values["clips"] = [_typed("clips", clip, float) for clip in values["clips"]]
+    if values["clipping"] == ADAPTIVE:
+        clip = _typed("clip", values["clip"], float)
+        reach = {"clip_min": clip / ADAPTIVE_REACH, "clip_max": clip * ADAPTIVE_REACH}
+        given = {} if values["adaptive"] is None else values["adaptive"]
+        values["adaptive"] = _nested("adaptive", given, AdaptiveClipping, {**ADAPTIVE_DEFAULTS, **reach})
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
@@ -153,8 +180,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     if kind in (int, float, str):
         if type(value) is not kind:
             raise LocalError(f"{name} is of a wrong type", got=type(value).__name__, needed=kind.__name__)
-    elif kind in (list[str], list[int]):
-        item = str if kind == list[str] else int
+    elif kind in (list[str], list[int], list[float]):
+        item = kind.__args__[0]
         if not isinstance(value, list) or any(type(entry) is not item for entry in value):
             raise LocalError(f"{name} is a list of {item.__name__}", got=type(value).__name__, needed=str(kind))
     return value
@@ -184,7 +211,15 @@ def validate(task: Task) -> None:
     Raises:
         LocalError: says which value, what it is and what it may be.
     """
-    for check in (_check_words, _check_kind, _check_numbers, _check_committee, _check_noise, _check_sizes):
+    for check in (
+        _check_words,
+        _check_kind,
+        _check_numbers,
+        _check_clipping,
+        _check_committee,
+        _check_noise,
+        _check_sizes,
+    ):
         check(task)
 
 
@@ -246,7 +281,6 @@ def _check_kind(task: Task) -> None:
     )
     labelled = bool(task.labels) or task.kind in ("model", "count-sketch", "evaluation")
     _require(not labelled or task.length == needed, f"the length of this {task.kind} is {needed}", task.length, needed)
-    _require(task.clipping != "per-layer" or sum(task.layers) == task.length, "layers make up the length", task.layers)
     if task.model is not None:
         spec = task.model
         for name, labels in (("inputs", spec.inputs), ("outputs", spec.outputs)):
@@ -260,6 +294,17 @@ def _check_kind(task: Task) -> None:
     _require(robust, f"a robust rule needs at least {ROBUST_GROUPS_MIN} groups", task.groups)
 
 
+def _check_clipping(task: Task) -> None:
+    rule_of(task)
+    if task.clips:
+        together = math.hypot(*task.clips)
+        same = math.isclose(together, task.clip, rel_tol=ROUNDING)
+        _require(same, f"clip is the root of the sum of the squared clips, {together:g}", task.clip, together)
+    if task.adaptive is not None:
+        low, high = task.adaptive.clip_min, task.adaptive.clip_max
+        _require(low <= task.clip <= high, f"clip lies within its own bounds, {low:g} … {high:g}", task.clip)
+
+
 def _check_committee(task: Task) -> None:
     _require(1 <= task.members <= 64, "members are 1 … 64", task.members)
     low = min(2, task.members)
@@ -270,39 +315,42 @@ def _check_committee(task: Task) -> None:
         raise LocalError(str(error), got=error.got, needed=error.needed) from None
 
 
-def planned_sigma(task: Task) -> float:
-    """σ of the noise planned for a sum, in steps of the integer grid."""
-    return task.noise_multiplier * quantize.sensitivity(task.clip, task.scale, task.length)
+def planned_sigma(task: Task, clip: float | None = None) -> float:
+    """σ of the noise planned for a sum, in steps of the integer grid; at another clip than the task's first, where it adapts."""
+    whole = task.clip if clip is None else clip
+    return task.noise_multiplier * quantize.sensitivity(whole, task.scale, masked_length(task))
 
 
-def present_sigma(task: Task, n: int) -> float:
+def present_sigma(task: Task, n: int, clip: float | None = None) -> float:
     """σ of the noise in a sum to which n clients and all members have contributed: more than what is promised."""
     shares = accounting.honest_shares(task.noise, task.members, task.threshold, task.honest)
     senders = n if task.noise == "clients" else task.members
-    return planned_sigma(task) * math.sqrt(senders / shares)
+    return planned_sigma(task, clip) * math.sqrt(senders / shares)
 
 
 def _check_noise(task: Task) -> None:
     if task.noise == "clients":
         _require(1 <= task.honest <= task.n_min, "honest is 1 … n_min: no group is sure to have more", task.honest)
-    accounting.share_sigma(task.noise, planned_sigma(task), task.members, task.threshold, task.honest)
-    try:
-        parameters.check_round_fits(
-            parameters.by_name(task.parameters),
-            n_max=task.n_max,
-            scale=task.scale,
-            clip=task.clip,
-            sigma_total=present_sigma(task, task.n_max),
-            members=task.members,
-        )
-    except RemoteError as error:
-        message = f"{error}: lower scale, clip or n_max, or take n60k"
-        raise LocalError(message, got=error.got, needed=error.needed) from None
+    bounds = [task.clip] if task.adaptive is None else [task.adaptive.clip_min, task.adaptive.clip_max]
+    for clip in bounds:  # whatever clip a round may come to has to work
+        accounting.share_sigma(task.noise, planned_sigma(task, clip), task.members, task.threshold, task.honest)
+        try:
+            parameters.check_round_fits(
+                parameters.by_name(task.parameters),
+                n_max=task.n_max,
+                scale=task.scale,
+                clip=clip,
+                sigma_total=present_sigma(task, task.n_max, clip),
+                members=task.members,
+            )
+        except RemoteError as error:
+            message = f"{error} at a clip of {clip:g}: lower scale, clip or n_max, or take n60k"
+            raise LocalError(message, got=error.got, needed=error.needed) from None
 
 
 def _check_sizes(task: Task) -> None:
     sums = 1 if task.groups == 1 else task.groups + 1
-    _check_size("aggregate", 8 * task.length * sums + LABEL_BYTES_MAX, topics.AGGREGATES.record_bytes_max)
+    _check_size("aggregate", 8 * masked_length(task) * sums + LABEL_BYTES_MAX, topics.AGGREGATES.record_bytes_max)
     if task.kind == "model":
         _check_size("model", 8 * task.length, topics.MODELS.record_bytes_max)
 
@@ -313,14 +361,14 @@ def _check_size(name: str, size: int, limit: int) -> None:
 
 
 def guarantee_of(task: Task) -> accounting.RoundGuarantee:
-    """What one round of the task guarantees to each client."""
+    """What one round of the task guarantees to each client, at its first clip; noise grows and shrinks with a clip that adapts."""
     return accounting.round_guarantee(
         noise=task.noise,
-        sensitivity=quantize.sensitivity(task.clip, task.scale, task.length),
+        sensitivity=quantize.sensitivity(task.clip, task.scale, masked_length(task)),
         sigma=planned_sigma(task),
         members=task.members,
         threshold=task.threshold,
         honest=task.honest,
-        length=task.length,
+        length=masked_length(task),
         delta=task.delta,
     )

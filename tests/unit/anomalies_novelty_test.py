@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from aicache.privacy.errors import LocalError
-from aicache.streams.anomalies.detectors import novelty, novelty_columns
-from aicache.streams.anomalies.detectors.novelty import ALARM, WindowNovelty
+from aicache.streams.anomalies.detectors.novelty import ALARM, Parameters, WindowNovelty
 from aicache.streams.anomalies.detectors.novelty_columns import WindowNoveltyColumns
 
 
-def scores(series: Any, warm_up: int = 200) -> np.ndarray[Any, Any]:
-    detector = WindowNovelty(warm_up)
+def scores(series: Any, warm_up: int = 200, parameters: Parameters | None = None) -> np.ndarray[Any, Any]:
+    detector = WindowNovelty(warm_up, parameters)
     return np.array([detector.update(float(value)) for value in series])
 
 
@@ -34,15 +33,14 @@ def test_scoring_changes_nothing_and_learning_after_it_is_the_same_as_both_in_on
     assert without.score_one({"value": 3.0}) == both.score_one({"value": 3.0}) == apart.score_one({"value": 3.0})
 
 
-def test_columns_score_as_single_series_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (novelty, novelty_columns):
-        monkeypatch.setattr(module, "WINDOWS_MAX", 70)  # so that old windows are forgotten in both
+def test_columns_score_as_single_series_do() -> None:
+    short = Parameters(windows=70)  # so that old windows are forgotten in both
     random = np.random.default_rng(2)
     table = np.stack([daily(900, 3), random.normal(size=900), random.poisson(2, 900).astype(float), np.full(900, 4.0)])
     table[1, 600:] += 6
-    columns = WindowNoveltyColumns(4, 200)
+    columns = WindowNoveltyColumns(4, 200, short)
     together = np.array([columns.update(row) for row in table.T]).T
-    np.testing.assert_allclose(together, [scores(series) for series in table], atol=1e-9)
+    np.testing.assert_allclose(together, [scores(series, 200, short) for series in table], atol=1e-9)
 
 
 @pytest.mark.parametrize("change", [lambda s: s + 4, lambda s: s * 5, lambda s: s * 0 + 9])

@@ -1,25 +1,27 @@
 """`WindowNovelty` for many series side by side: one array operation for all of them, the same scores. Pure.
 
-Cost: about 1 µs a point with 1,000 series. Memory: `WINDOWS_MAX` blocks a scale and series, allocated as they come.
+Cost: about 1 µs a point with 1,000 series. Memory: twice `windows` blocks a scale and series, allocated as they come.
 """
+
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 
-from aicache.privacy.errors import LocalError
-from aicache.streams.anomalies.detectors.novelty import ALARM, FAR, WINDOWS_MAX, Parameters
+from aicache.streams.anomalies.detectors import state
+from aicache.streams.anomalies.detectors.columns import Columns, Floats
+from aicache.streams.anomalies.detectors.novelty import ALARM, FAR, Parameters, read_parameters
 
 CACHE_NUMBERS = 32_768
 """Numbers of 4 bytes that are worked on at once."""
-
-Floats = npt.NDArray[np.float64]
+KEPT = ("low", "unit", "counts", "quiet_until", "max", "habit")
 
 
 class _Scale:
     """Blocks of one scale, a row a block and a column a series, in units of the warm-up's range."""
 
-    def __init__(self, series: int, block: int, length: int) -> None:
-        self._length = length
+    def __init__(self, series: int, block: int, length: int, windows: int) -> None:
+        self._length, self._windows = length, windows
         self._points = np.zeros((block, series))
         self._filled = 0
         self._blocks = np.zeros((64, series), dtype=np.float32)
@@ -43,7 +45,7 @@ class _Scale:
 
     def _append(self, own: Floats) -> None:
         if self._count == len(self._blocks):
-            keep = WINDOWS_MAX + self._length
+            keep = self._windows + self._length
             if len(self._blocks) < 2 * keep:
                 self._blocks = np.concatenate([self._blocks, np.zeros_like(self._blocks)])[: 2 * keep]
             else:
@@ -55,7 +57,7 @@ class _Scale:
     def _nearest(self) -> Floats:
         """See the single detector's; in pieces that stay in the processor's cache."""
         length, blocks = self._length, self._blocks
-        windows = min(self._count - length, WINDOWS_MAX)
+        windows = min(self._count - length, self._windows)
         if windows < 1:
             return np.zeros_like(self.novelty)
         first, own = self._count - length - windows, blocks[self._count - length : self._count]
@@ -72,8 +74,26 @@ class _Scale:
             np.minimum(best, distance.min(axis=0), out=best)
         return best.astype(np.float64) / length
 
+    def arrays(self) -> state.Arrays:
+        """What has been learned: the unfinished block, and the blocks that windows may still begin at."""
+        kept = min(self._count, self._windows + self._length)
+        return {
+            "points": self._points[: self._filled],
+            "blocks": self._blocks[self._count - kept : self._count],
+            "novelty": self.novelty,
+        }
 
-class WindowNoveltyColumns:
+    def restore(self, points: Floats, blocks: npt.NDArray[np.float32], novelty: Floats) -> None:
+        """Become what gave these arrays."""
+        self._filled, self._count, self.novelty = len(points), len(blocks), novelty
+        self._points[: self._filled] = points
+        while len(self._blocks) < self._count:
+            self._blocks = np.concatenate([self._blocks, np.zeros_like(self._blocks)])
+        self._blocks = self._blocks[: 2 * (self._windows + self._length)]
+        self._blocks[: self._count] = blocks
+
+
+class WindowNoveltyColumns(Columns):
     """Scores a point of each series at a time.
 
     Args:
@@ -83,43 +103,46 @@ class WindowNoveltyColumns:
     """
 
     def __init__(self, series: int, warm_up: int = 500, parameters: Parameters | None = None) -> None:
-        self.warm_up = warm_up
+        super().__init__(series, warm_up)
         self._p = p = parameters or Parameters()
-        self._each = np.arange(series)
         self._low = np.zeros(series)
         self._unit = np.ones(series)
         self._counts = np.zeros((series, 3 * p.levels + 1))
         self._seen = 0
         self._quiet_until = np.zeros(series, dtype=np.int64)
-        self._first: list[Floats] = []
-        self._scales = [(_Scale(series, block, length), weight) for block, length, weight in p.scales]
+        self._scales = [(_Scale(series, block, length, p.windows), weight) for block, length, weight in p.scales]
         self._max = np.full(series, p.floor)
         self._habit = np.ones(series)
 
-    def update(self, values: Floats) -> Floats:
-        """Score a value of each series and learn it.
+    def to_bytes(self) -> bytes:
+        """See `Columns`."""
+        arrays = {name: getattr(self, f"_{name}") for name in KEPT}
+        for place, (scale, _) in enumerate(self._scales):
+            arrays.update((f"{name}.{place}", array) for name, array in scale.arrays().items())
+        fields = {"warm_up": self.warm_up, "points": self.points, "seen": self._seen, "parameters": asdict(self._p)}
+        return state.pack("WindowNoveltyColumns", fields, {**arrays, "first": self._warming()})
 
-        Args:
-            values: finite, shape (series,).
-
-        Returns:
-            Scores 0 to 1, above `ALARM` an alarm; shape (series,).
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "WindowNoveltyColumns":
+        """The detector that wrote these bytes.
 
         Raises:
-            LocalError: wrong shape, or not finite; nothing was learned.
+            LocalError: they are of another one, or damaged.
         """
-        if values.shape != self._each.shape or not np.isfinite(values).all():
-            raise LocalError("a column is a finite value a series", got=values.shape, needed=self._each.shape)
-        if self._seen < self.warm_up:
-            self._first.append(values.astype(np.float64))
-            if len(self._first) == self.warm_up:
-                self._begin()
-            self._seen = len(self._first)
-            return np.zeros(len(values))
+        fields, arrays = state.unpack("WindowNoveltyColumns", data)
+        made = cls(len(arrays["max"]), fields["warm_up"], read_parameters(fields["parameters"]))
+        made.points, made._seen, made._first = fields["points"], fields["seen"], list(arrays["first"])
+        for name in KEPT:
+            setattr(made, f"_{name}", arrays[name])
+        for place, (scale, _) in enumerate(made._scales):
+            scale.restore(arrays[f"points.{place}"], arrays[f"blocks.{place}"], arrays[f"novelty.{place}"])
+        return made
+
+    def _score(self, values: Floats) -> Floats:
         p = self._p
         strength = self._take(values)
         ratio = strength / (self._max * self._habit * p.above)
-        score = np.where(self._seen - 1 < self._quiet_until, 0.0, ratio / (1 + ratio))
+        score: Floats = np.where(self._seen - 1 < self._quiet_until, 0.0, ratio / (1 + ratio))
         alarm = score > ALARM
         if alarm.any():
             self._quiet_until[alarm] = self._seen - 1 + int(p.pause * self.warm_up)
@@ -142,12 +165,10 @@ class WindowNoveltyColumns:
         strength: Floats = novelty - p.surprise / 10 * np.log2(seen)
         return strength
 
-    def _begin(self) -> None:
-        first = np.stack(self._first)
+    def _begin(self, first: Floats) -> None:
         self._low, high = first.min(axis=0), first.max(axis=0)
         self._unit = np.where(high > self._low, high - self._low, np.maximum(np.abs(high), 1.0) / 100)
-        self._seen = 0
-        for place, values in enumerate(self._first):
+        for place, values in enumerate(first):
             strength = self._take(values)
             if place >= self.warm_up // 2:
                 self._max = np.maximum(self._max, strength)

@@ -13,6 +13,9 @@ from typing import Any
 
 from river import base
 
+from aicache.privacy.errors import LocalError
+from aicache.streams.anomalies.detectors import state
+
 VALUES_MAX = 240
 AFTER = 5
 """Windows from which the new rate is told, and that are learned first after a rise."""
@@ -52,7 +55,13 @@ class RateChange(base.Base):
         return test
 
     def learn_one(self, x: int) -> bool:
-        """Learn the count of one window; tells whether the rate has risen with it. `before` and `after` say from what to what."""
+        """Learn the count of one window; tells whether the rate has risen with it. `before` and `after` say from what to what.
+
+        Raises:
+            LocalError: it is no count; nothing was learned.
+        """
+        if not 0 <= x < math.inf:
+            raise LocalError("a count is a number from 0 on", got=x, needed="≥ 0")
         self.values.append(x)
         self._test.update(_steady(x))
         if self._test.drift_detected:
@@ -68,6 +77,24 @@ class RateChange(base.Base):
         """Become what has seen just these counts."""
         self.values = list(values)
         self._test = self._replay(values)
+
+    def to_bytes(self) -> bytes:
+        """All that it has learned; `from_bytes` of it goes on with the same rises."""
+        names = ("slack", "threshold", "ratio_min", "values", "before", "after")
+        return state.pack("RateChange", {name: getattr(self, name) for name in names})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "RateChange":
+        """The detector that wrote these bytes.
+
+        Raises:
+            LocalError: they are of another one, or damaged.
+        """
+        fields, _ = state.unpack("RateChange", data)
+        made = cls(fields["slack"], fields["threshold"], fields["ratio_min"])
+        made.restore(fields["values"])
+        made.before, made.after = fields["before"], fields["after"]
+        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RateChange) and self.values == other.values

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from river import base
 
+from aicache.privacy.errors import LocalError
+from aicache.streams.anomalies.detectors import state
+
 PRIOR = 0.5
 """Successes and failures imagined before the first window (Krichevsky and Trofimov)."""
 LOG_MAX = 700.0
@@ -49,7 +52,13 @@ class ReleaseComparison(base.Base):
         self._other_events = self._other_failures = 0
 
     def learn_one(self, x: Window) -> None:
-        """Bet on one window with what was learned before, then learn it."""
+        """Bet on one window with what was learned before, then learn it.
+
+        Raises:
+            LocalError: counts that cannot be; nothing was learned.
+        """
+        if not (0 <= x.failures <= x.events and 0 <= x.other_failures <= x.other_events):
+            raise LocalError("a window has impossible counts", got=x, needed="0 ≤ failures ≤ events")
         if x.events and x.other_events:
             self.log_e = min(self.log_e + self._bet(x), LOG_MAX)
             self._peak = max(self._peak, self.log_e)
@@ -105,6 +114,22 @@ class ReleaseComparison(base.Base):
         """Become what gave these numbers."""
         self.log_e, self._peak = numbers[:2]
         self._events, self._failures, self._other_events, self._other_failures = map(int, numbers[2:])
+
+    def to_bytes(self) -> bytes:
+        """All that it has learned; `from_bytes` of it goes on with the same evidence."""
+        return state.pack("ReleaseComparison", {"ratio_min": self.ratio_min, "numbers": self.numbers()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ReleaseComparison":
+        """The comparison that wrote these bytes.
+
+        Raises:
+            LocalError: they are of another detector, or damaged.
+        """
+        fields, _ = state.unpack("ReleaseComparison", data)
+        made = cls(fields["ratio_min"])
+        made.restore(fields["numbers"])
+        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReleaseComparison) and self.numbers() == other.numbers()

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from river import base
 
 from aicache.privacy.errors import LocalError
+from aicache.streams.anomalies.detectors import state
+from aicache.streams.anomalies.detectors.columns import Columns, Floats
 
 CUT = 3.0
 SLACK, MEAN = 0.75, 8.0
@@ -21,11 +23,10 @@ SLACK, MEAN = 0.75, 8.0
 SPREAD_SLACK, SPREAD = 0.75, 9.0
 HARMONICS = 3
 ALARM = 0.5
+KEPT = ("season", "counts", "scale", "size", "usual", "up", "down", "wide")
 
-Floats = npt.NDArray[np.float64]
 
-
-class ShiftColumns:
+class ShiftColumns(Columns):
     """Scores a point of each series at a time.
 
     Args:
@@ -35,51 +36,48 @@ class ShiftColumns:
     """
 
     def __init__(self, series: int, warm_up: int = 400, periods: Sequence[int] | None = None) -> None:
-        self.warm_up = warm_up
-        self._periods = np.array(periods if periods is not None else [0] * series, dtype=np.int64)
-        if len(self._periods) != series or (self._periods < 0).any() or (2 * self._periods > warm_up).any():
+        super().__init__(series, warm_up)
+        self.periods = np.array(periods if periods is not None else [0] * series, dtype=np.int64)
+        if len(self.periods) != series or (self.periods < 0).any() or (2 * self.periods > warm_up).any():
             raise LocalError(
-                "a season fits twice into the warm-up", got=int(self._periods.max(initial=0)), needed=warm_up // 2
+                "a season fits twice into the warm-up", got=int(self.periods.max(initial=0)), needed=warm_up // 2
             )
-        self._each = np.arange(series)
-        self._first: list[Floats] = []
-        self._time = 0
         self._season = np.zeros((1, series))
-        self._length = np.maximum(self._periods, 1)
+        self._length = np.maximum(self.periods, 1)
         self._counts = np.zeros(series, dtype=bool)
         self._scale = self._size = np.ones(series)
         self._usual = np.zeros(series)
         self._up, self._down, self._wide = np.zeros((3, series))
 
-    def update(self, values: Floats) -> Floats:
-        """Score a value of each series and learn it.
+    def to_bytes(self) -> bytes:
+        """See `Columns`."""
+        arrays = {name: getattr(self, f"_{name}") for name in KEPT}
+        fields = {"warm_up": self.warm_up, "points": self.points}
+        return state.pack("ShiftColumns", fields, {**arrays, "periods": self.periods, "first": self._warming()})
 
-        Args:
-            values: finite, shape (series,).
-
-        Returns:
-            Scores 0 to 1, above `ALARM` an alarm; shape (series,).
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ShiftColumns":
+        """The detector that wrote these bytes.
 
         Raises:
-            LocalError: wrong shape, or not finite; nothing was learned.
+            LocalError: they are of another one, or damaged.
         """
-        if values.shape != self._each.shape or not np.isfinite(values).all():
-            raise LocalError("a column is a finite value a series", got=values.shape, needed=self._each.shape)
-        if self._time < self.warm_up:
-            self._first.append(values.astype(np.float64))
-            self._time += 1
-            if self._time == self.warm_up:
-                self._begin()
-            return np.zeros(len(values))
+        fields, arrays = state.unpack("ShiftColumns", data)
+        made = cls(len(arrays["periods"]), fields["warm_up"], arrays["periods"].tolist())
+        made.points, made._first = fields["points"], list(arrays["first"])
+        for name in KEPT:
+            setattr(made, f"_{name}", arrays[name])
+        return made
+
+    def _score(self, values: Floats) -> Floats:
         steady = np.where(self._counts, _steady(values), values)
-        rest = (steady - self._season[self._time % self._length, self._each]) / self._scale
+        rest = (steady - self._season[(self.points - 1) % self._length, self._each]) / self._scale
         rest = np.clip(rest, -CUT, CUT)
         size = (np.abs(rest) - self._usual) / self._size
         self._up = np.maximum(self._up + rest - SLACK, 0)
         self._down = np.maximum(self._down - rest - SLACK, 0)
         self._wide = np.maximum(self._wide + size - SPREAD_SLACK, 0)
         ratio = np.maximum(np.maximum(self._up, self._down) / MEAN, self._wide / SPREAD)
-        self._time += 1
         alarm = ratio > 1
         if alarm.any():
             for sums in (self._up, self._down, self._wide):
@@ -87,16 +85,14 @@ class ShiftColumns:
         score: Floats = ratio / (1 + ratio)
         return score
 
-    def _begin(self) -> None:
+    def _begin(self, first: Floats) -> None:
         """Learn from the warm-up what is usual."""
-        first = np.stack(self._first)
-        self._first.clear()
         self._counts = (first == np.floor(first)).all(axis=0) & (first >= 0).all(axis=0)
         first = np.where(self._counts, _steady(first), first)
         self._season = np.zeros((int(self._length.max(initial=1)), first.shape[1]))
         rest = np.empty_like(first)
-        for period in np.unique(self._periods).tolist():
-            chosen = self._periods == period
+        for period in np.unique(self.periods).tolist():
+            chosen = self.periods == period
             design = _design(np.arange(len(first)), period)
             weights = np.linalg.lstsq(design, first[:, chosen], rcond=None)[0]
             rest[:, chosen] = first[:, chosen] - design @ weights
@@ -149,3 +145,19 @@ class Shift(base.DriftDetector):
         """Learn a value; `drift_detected` tells whether it is an alarm. What is no finite number is left out."""
         values = np.array([float(x)])
         self._drift_detected = bool(np.isfinite(values[0]) and self._columns.update(values)[0] > ALARM)
+
+    def to_bytes(self) -> bytes:
+        """All that it has learned; `from_bytes` of it goes on with the same alarms."""
+        return self._columns.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Shift":
+        """The detector that wrote these bytes.
+
+        Raises:
+            LocalError: they are of another one, or damaged.
+        """
+        columns = ShiftColumns.from_bytes(data)
+        made = cls(columns.warm_up, int(columns.periods[0]))
+        made._columns = columns
+        return made

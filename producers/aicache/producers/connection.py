@@ -66,6 +66,26 @@ class KafkaSettings:
         config.update({name.replace("_", "."): value for name, value in more.items()})
         return config
 
+    def reader_config(self, client_id: str, **more: str | float | bool) -> dict[str, str | int | float | bool]:
+        """What a consumer takes that joins no group: it is assigned its places, sees what is committed, and commits nothing itself.
+
+        Args:
+            client_id: its name; also of the group that librdkafka wants and that is never joined.
+            more: as in `client_config`; overrides.
+        """
+        return self.client_config(
+            **{
+                "client_id": client_id,
+                "group_id": self.name(client_id),
+                "enable_auto_commit": False,
+                "enable_auto_offset_store": False,
+                "enable_partition_eof": True,
+                "auto_offset_reset": "earliest",
+                "isolation_level": "read_committed",
+                **more,
+            }
+        )
+
     def name(self, plain: str) -> str:
         """A topic's, group's or transaction's name in this deployment."""
         return self.prefix + plain

@@ -67,14 +67,7 @@ class Insights(Generic[R]):
         self._codec = Codec()
         self._idle_s = idle_s
         self._consumer = Consumer(
-            settings.client_config(
-                client_id="aicache-insights",
-                group_id=settings.name("aicache-insights"),  # never joined: librdkafka wants a name
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=20,
-            )
+            settings.reader_config("aicache-insights", enable_partition_eof=False, fetch_wait_max_ms=20)
         )
         where = {BEGINNING: OFFSET_BEGINNING, NOW: OFFSET_END}
         self._consumer.assign(

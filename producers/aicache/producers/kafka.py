@@ -200,17 +200,7 @@ class Hub:
                 self._changed.notify_all()
 
     def _read(self) -> None:
-        consumer = Consumer(
-            self.settings.client_config(
-                client_id="aicache-client",
-                group_id=self.settings.name("aicache-client"),  # never joined: librdkafka wants a name
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                enable_partition_eof=True,
-                fetch_wait_max_ms=50,
-            )
-        )
+        consumer = Consumer(self.settings.reader_config("aicache-client", fetch_wait_max_ms=50))
         try:
             waiting = self._assign(consumer)
             if not waiting:

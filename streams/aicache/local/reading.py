@@ -5,12 +5,13 @@ A record that cannot be decoded is shown as such, and the ones after it are read
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from aicache.privacy.errors import LocalError, RemoteError
+from aicache.privacy.statements import record_digest
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.watermarks import watermarks
 from aicache.schemas.codec import Codec
@@ -36,6 +37,7 @@ class Seen:
         problem: why it could not be decoded, else empty.
         size_bytes: of its value.
         headers: as they are.
+        fingerprint, body: the writer's schema and the Avro body, over which digests are taken; empty where it could not be decoded.
     """
 
     topic: str
@@ -47,6 +49,12 @@ class Seen:
     problem: str
     size_bytes: int
     headers: tuple[tuple[str, bytes], ...]
+    fingerprint: bytes = field(default=b"", repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    def digest(self, kind: str) -> bytes:
+        """Of the record as it stands in the log, as other records name it."""
+        return record_digest(kind, self.fingerprint, self.body)
 
 
 def read_all(kafka: KafkaSettings, *topics: Topic, last: int = 0) -> list[Seen]:
@@ -92,17 +100,7 @@ class _Reader:
         self._topics = {topic_name(kafka.prefix, topic): topic for topic in topics}
         self._codec = Codec()
         self._next: dict[tuple[str, int], int] = {}
-        self._consumer = Consumer(
-            kafka.client_config(
-                client_id="aicache-reader",
-                group_id=f"{kafka.prefix}aicache-reader",  # never used: nothing is committed and no group is joined
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-            )
-        )
+        self._consumer = Consumer(kafka.reader_config("aicache-reader"))
 
     def __enter__(self) -> Self:
         return self
@@ -151,10 +149,10 @@ class _Reader:
         topic = self._topics[message.topic() or ""]
         value = message.value()
         headers: Iterable[tuple[str, bytes | None]] = message.headers() or ()  # type: ignore[assignment]
-        record, problem = None, ""
+        found, problem = None, ""
         if value is not None:
             try:
-                record = self._codec.decode(value, *topic.records).record
+                found = self._codec.decode(value, *topic.records)
             except RemoteError as error:
                 problem = f"{error.reason}: {error}"
         return Seen(
@@ -163,8 +161,10 @@ class _Reader:
             offset=message.offset() or 0,
             timestamp_ms=message.timestamp()[1],
             key=message.key() or b"",
-            record=record,
+            record=found.record if found else None,
             problem=problem,
             size_bytes=len(value or b""),
             headers=tuple((str(name), bytes(raw or b"")) for name, raw in headers),
+            fingerprint=found.fingerprint if found else b"",
+            body=found.body if found else b"",
         )

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from aicache.local.demo import measure, questions, script
 from aicache.local.demo.people import People
-from aicache.local.demo.reading import Seen, read_all
 from aicache.local.deployment import Deployment, Plan
 from aicache.local.log_scan import Hit, scan
+from aicache.local.reading import Seen, read_all
 from aicache.privacy.errors import LocalError
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.kafka import Hub
@@ -231,7 +231,7 @@ def _look_back(story: Story, kafka: KafkaSettings, people: People) -> None:
     """Read the log and compare it with what the crowd remembers."""
     rounds = read_all(kafka, topics.ROUNDS)
     proposals = {seen.record.round_id: seen.record for seen in rounds if isinstance(seen.record, Proposal)}
-    manifests = {seen.digest: seen.record for seen in rounds if isinstance(seen.record, Manifest)}
+    manifests = {seen.digest("manifest"): seen.record for seen in rounds if isinstance(seen.record, Manifest)}
     for seen in read_all(kafka, topics.AGGREGATES):
         aggregate = seen.record
         if isinstance(aggregate, Aggregate) and aggregate.n:
@@ -244,7 +244,7 @@ def _look_back(story: Story, kafka: KafkaSettings, people: People) -> None:
     story.recall = [measure.model_recall(spec, model, held) for model in models if model.version > 0]
     story.popularity = measure.popularity_recall(spec.outputs, questions.learned(), held)
     story.epsilon = max((model.guarantee.epsilon for model in models if model.guarantee is not None), default=0.0)
-    usage = read_all(kafka, topics.USAGE)
+    usage = sorted(read_all(kafka, topics.USAGE), key=lambda seen: (seen.partition, seen.offset))
     story.answers = [s.record for s in read_all(kafka, topics.RECOMMENDATIONS) if isinstance(s.record, Recommendation)]
     batches = [((seen.partition, seen.offset), seen.record) for seen in usage if isinstance(seen.record, UsageBatch)]
     story.curve = measure.recommendation_curve(batches, story.answers)

@@ -66,14 +66,9 @@ class MemberProcess:
             )
         number = self.member.core.number
         self._consumer = Consumer(
-            settings.client_config(
-                client_id=f"aicache-committee-{number}",
-                group_id=f"{settings.prefix}aicache-committee-{number}",  # librdkafka wants a name; the group is never used
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
+            settings.reader_config(
+                f"aicache-committee-{number}",
                 auto_offset_reset="error",
-                isolation_level="read_committed",
                 queued_max_messages_kbytes=QUEUED_KB_MAX,
                 fetch_wait_max_ms=50,
             )

@@ -114,17 +114,7 @@ class ReducerProcess:
         self._places = Places(settings)
         self.reducer = Reducer(settings.deployment, self._places.fetch)
         self._consumer = Consumer(
-            settings.client_config(
-                client_id="aicache-reducer",
-                group_id=f"{settings.prefix}aicache-reducer",  # never joined: librdkafka wants a name
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                queued_max_messages_kbytes=QUEUED_KB_MAX,
-                fetch_wait_max_ms=20,
-            )
+            settings.reader_config("aicache-reducer", queued_max_messages_kbytes=QUEUED_KB_MAX, fetch_wait_max_ms=20)
         )
         self._producer = Producer(
             settings.client_config(

@@ -35,14 +35,9 @@ class Places:
         self._name = settings.name(topics.UPDATES.name)
         self._codec = Codec()
         self._consumer = Consumer(
-            settings.client_config(
-                client_id="aicache-reducer-places",
-                group_id=f"{settings.prefix}aicache-reducer-places",  # never joined: librdkafka wants a name
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
+            settings.reader_config(
+                "aicache-reducer-places",
                 auto_offset_reset="error",
-                isolation_level="read_committed",
                 queued_max_messages_kbytes=QUEUED_KB_MAX,
                 fetch_wait_max_ms=10,
             )

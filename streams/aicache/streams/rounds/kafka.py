@@ -16,6 +16,7 @@ from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import (
+    Aggregate,
     CommitteeMember,
     Enrolment,
     Envelope,
@@ -23,6 +24,7 @@ from aicache.schemas.records import (
     Model,
     Proposal,
     Record,
+    RoundAborted,
     Task,
 )
 from aicache.schemas.topics import Topic
@@ -40,18 +42,7 @@ TABLES = (topics.TASKS, topics.COMMITTEE, topics.ENROLMENTS)
 
 def _raw(settings: KafkaSettings, places: Sequence[TopicPartition]) -> Iterator[tuple[str, Message]]:
     """Every message from these places to where their partitions end now, with its topic's plain name."""
-    consumer = Consumer(
-        settings.client_config(
-            client_id="aicache-rounds",
-            group_id=f"{settings.prefix}aicache-rounds",  # never joined: librdkafka wants a name
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            queued_max_messages_kbytes=QUEUED_KB_MAX,
-        )
-    )
+    consumer = Consumer(settings.reader_config("aicache-rounds", queued_max_messages_kbytes=QUEUED_KB_MAX))
     try:
         waiting = {}
         for place in places:
@@ -123,11 +114,44 @@ def round_log(settings: KafkaSettings, round_id: str) -> RoundLog:
                 manifests.append(record)
     if proposed is None:
         raise LocalError(f"the log has no round {round_id}", got=round_id, needed="one of `aicache round list`")
+    if proposed.adaptive is not None:
+        controls += _earlier(settings, proposed)
     listed = {entry.client for manifest in manifests for group in manifest.groups for entry in group.clients}
     controls += [entry for entry, enrolment in enrolments if enrolment.client in listed]
     return RoundLog(
         settings.deployment, round_id, _relevant(controls, standard, proposed, listed), _chunks(settings, manifests)
     )
+
+
+def _earlier(settings: KafkaSettings, proposal: Proposal) -> list[Entry]:
+    """The proposal and the aggregate that a clip that adapts has to follow from: of the newest round before it that was opened.
+
+    What was given up before the proposal does not count, even if its sum was opened late.
+    """
+    codec, standard = Codec(), Codec(SingleObject())
+    before: dict[str, Entry] = {}
+    numbers: dict[str, int] = {}
+    for topic, message in _raw(settings, _whole(settings, [topics.ROUNDS])):
+        entry = _entry(topic, message, codec)
+        with suppress(RemoteError):
+            record: Record = standard.decode(entry.value, Proposal, RoundAborted).record
+            if isinstance(record, RoundAborted):
+                before.pop(record.round_id, None)
+            elif isinstance(record, Proposal) and record.round_id == proposal.round_id:
+                break
+            elif isinstance(record, Proposal) and record.task == proposal.task and record.adaptive is not None:
+                before.setdefault(record.round_id, entry)
+                numbers[record.round_id] = record.number
+    best: tuple[int, Entry, Entry] | None = None
+    for topic, message in _raw(settings, _whole(settings, [topics.AGGREGATES])):
+        entry = _entry(topic, message, codec)
+        with suppress(RemoteError):
+            opened = standard.decode(entry.value, Aggregate).record
+            if opened.n > 0 and opened.round_id in before:
+                number = numbers[opened.round_id]
+                if best is None or number > best[0]:
+                    best = number, before[opened.round_id], entry
+    return [] if best is None else [best[1], best[2]]
 
 
 def _relevant(controls: list[Entry], codec: Codec, proposal: Proposal, listed: set[bytes]) -> list[Entry]:

@@ -54,15 +54,7 @@ def replay(settings: KafkaSettings, letter: DeadLetter) -> int:
 
 
 def _original(settings: KafkaSettings, letter: DeadLetter) -> tuple[bytes | None, bytes | None]:
-    consumer = Consumer(
-        settings.client_config(
-            group_id=f"{settings.prefix}aicache-replay",
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            enable_partition_eof=True,
-            auto_offset_reset="error",
-        )
-    )
+    consumer = Consumer(settings.reader_config("aicache-replay", auto_offset_reset="error"))
     try:
         consumer.assign([TopicPartition(settings.name(letter.topic), letter.partition, letter.offset)])
         message = consumer.poll(TIMEOUT_S)

@@ -27,9 +27,7 @@ def ends_of(settings: KafkaSettings, places: Iterable[tuple[str, int]]) -> dict[
     Raises:
         KafkaException: Kafka is not reached.
     """
-    consumer = Consumer(
-        settings.client_config(group_id=f"{settings.prefix}aicache-watch", isolation_level="read_committed")
-    )
+    consumer = Consumer(settings.reader_config("aicache-watch"))
     try:
         return {
             (topic, partition): watermarks(consumer, settings.name(topic), partition)[1] for topic, partition in places

@@ -102,16 +102,7 @@ class TaskStore:
         return Loaded(told["version"], told["offsets"], entries, frozenset(replayed))
 
     def _changelog(self) -> Iterator[tuple[bytes, bytes | None]]:
-        consumer = Consumer(
-            self._settings.client_config(
-                group_id=f"{self._settings.prefix}aicache-load",  # librdkafka wants a name; the group is never used
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=10,
-            )
-        )
+        consumer = Consumer(self._settings.reader_config("aicache-load", fetch_wait_max_ms=10))
         try:
             self._require_partition(consumer)
             # From offset 0, not from "the beginning": that would be asked for, half a second after the leader is not yet known.
@@ -140,7 +131,7 @@ class TaskStore:
         Raises:
             KafkaException: Kafka fails.
         """
-        consumer = Consumer(self._settings.client_config(group_id=f"{self._settings.prefix}aicache-load"))
+        consumer = Consumer(self._settings.reader_config("aicache-load"))
         try:
             found = {}
             for name in names:

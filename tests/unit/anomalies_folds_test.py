@@ -8,7 +8,7 @@ import pytest
 
 from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Incident, SeriesCount, UsageBatch, UsageEvent
-from aicache.streams.anomalies import incidents, logic, sketches
+from aicache.streams.anomalies import incidents, logic, people, sketches
 from aicache.streams.anomalies.incidents import Incidents
 from aicache.streams.anomalies.logic import Anomalies
 from aicache.streams.anomalies.trends import Trends
@@ -178,7 +178,7 @@ def test_one_batch_adds_a_bounded_number_to_a_series() -> None:
     _, (step,) = play(COUNTS, [], [message(0, flood, START_S)])
     (output,) = step.outputs
     assert isinstance(output.record, SeriesCount)
-    assert output.record.events == output.record.failures == logic.BATCH_COUNT_MAX
+    assert output.record.events == output.record.failures == people.PERSON_COUNT_MAX
     assert sum(sketches.unpack(output.record.sketch).values()) == 0
 
 

@@ -3,8 +3,9 @@
 A series is a public name: an operation (`op:build`), a stack signature (`sig:…`), a rule. Every window's count is published anew
 whenever it changes, under a key of its own, so that a repeated count overwrites itself and the control plane can add up the
 partitions. Event time decides the window; windows older than `LATENESS_S` behind the newest event are closed, and later events
-count into the oldest open one. One batch adds at most `BATCH_COUNT_MAX` to a series, whoever sends it.
-State: the open windows. Pure.
+count into the oldest open one. What one person adds is bounded (see `people`), and who had what when it failed is counted over
+people (see `exposures`).
+State: the open windows, and the people in them. Pure.
 """
 
 import json
@@ -16,6 +17,8 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
 from aicache.schemas.records import SeriesCount, UsageBatch, UsageEvent
 from aicache.streams.anomalies import sketches
+from aicache.streams.anomalies.exposures import PERIOD_S, Exposures
+from aicache.streams.anomalies.people import NAME_BYTES, PERSON_SERIES_MAX, People
 from aicache.streams.runtime.contract import Batch, Output, Step
 
 WINDOW_S = 60
@@ -24,9 +27,6 @@ AHEAD_MAX_S = 900
 """An event this far ahead of the log's own time is refused: its clock is wrong. Nearer ones count, but move no window."""
 SERIES_MAX = 50_000
 """Open (series, release, window) counts a partition; beyond it new ones are refused until windows close."""
-EVENT_COUNT_MAX = 100
-BATCH_COUNT_MAX = 1_000
-"""One batch adds at most this to a series, and one event of it at most `EVENT_COUNT_MAX`, whatever it says."""
 COUNTED = frozenset({"failure", "success", "duration", "finding"})
 
 _OPEN, _TIME = b"w", b"t"
@@ -50,18 +50,22 @@ class State:
         partition: of usage.
         newest_s: the newest event time seen, in Unix seconds.
         open: counts of open windows.
+        people: what each person has added to them.
+        exposures: who had what, in the current period.
     """
 
     partition: int
     newest_s: int = 0
     open: dict[Key, Count] = field(default_factory=dict)
+    people: People = field(default_factory=People)
+    exposures: Exposures = field(default_factory=Exposures)
 
 
 class Anomalies:
     """The fold."""
 
     name = "anomalies"
-    version = 1
+    version = 2
     inputs = (topics.USAGE,)
 
     def empty(self, partition: int) -> State:
@@ -70,60 +74,116 @@ class Anomalies:
 
     def load(self, partition: int, entries: Iterable[tuple[bytes, bytes]], version: int) -> State:
         """See `Fold.load`."""
-        if version != self.version:
+        if version not in (1, self.version):  # the first one knew no people
             raise LocalError("the anomalies' state is of another version", got=version, needed=self.version)
         state = State(partition)
         for key, value in entries:
             if key == _TIME:
                 state.newest_s = int(value)
-            else:
+            elif key[:1] == _OPEN:
                 series, release, start_s = json.loads(key[1:])
                 events, failures, sketch = json.loads(value)
                 state.open[series, release, start_s] = Count(events, failures, {float(b): c for b, c in sketch.items()})
+            else:
+                assert state.people.load(key, value) or state.exposures.load(key, value), "every entry has a reader"
         return state
 
     def apply(self, state: State, batch: Batch) -> Step:
         """See `Fold.apply`."""
-        step = Step()
-        changed: dict[Key, str] = {}
+        work = _Work(state)
         newest_s = state.newest_s
         for message in batch.messages:
             if not isinstance(message.record, UsageBatch):
                 continue
             try:
-                self._count(state, message.record, message.timestamp_ms // 1000, changed)
+                _count(work, message.record, message.timestamp_ms // 1000)
             except RemoteError as error:
-                step.dead.append((message, error))
-        for key in sorted(changed):
-            step.outputs.append(_output(state, key, changed[key]))
-            step.changed[_state_key(key)] = _state_value(state.open[key])
+                work.step.dead.append((message, error))
+        work.tell(work.changed)
+        for name, start_s in sorted(work.told):
+            key, value = state.people.told_entry(name, start_s)
+            work.step.changed[key] = value
         if state.newest_s != newest_s:
-            step.changed[_TIME] = str(state.newest_s).encode()
-            for key in [key for key in state.open if key[2] < state.newest_s - LATENESS_S - WINDOW_S]:
-                del state.open[key]
-                step.changed[_state_key(key)] = None
-        return step
+            work.step.changed[_TIME] = str(state.newest_s).encode()
+        return work.step
 
-    def _count(self, state: State, usage: UsageBatch, logged_s: int, changed: dict[Key, str]) -> None:
-        events = [event for event in usage.events if event.kind in COUNTED]
-        durations = [sketches.unpack(event.sketch) if event.kind == "duration" else {} for event in events]
-        for event in events:
-            if event.time_s > logged_s + AHEAD_MAX_S:
-                raise RemoteError("an event is from the future", reason="clock-ahead", got=event.time_s - logged_s)
-            if event.count < 1:
-                raise RemoteError("an event happens at least once", reason="bad-count", got=event.count)
-        newest_s = max([state.newest_s, *(min(event.time_s, logged_s) for event in events)])
-        places = [max(event.time_s, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S for event in events]
-        keys = {(name, e.release, start_s) for e, start_s in zip(events, places, strict=True) for name in e.items}
-        if len(state.open) + len(keys - state.open.keys()) > SERIES_MAX:
-            raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
-        state.newest_s = newest_s
-        room = dict.fromkeys((name for event in events for name in event.items), float(BATCH_COUNT_MAX))
-        for event, sketch, start_s in zip(events, durations, places, strict=True):
-            for name in dict.fromkeys(event.items):
-                key = (name, event.release, start_s)
-                room[name] -= _add(state.open.setdefault(key, Count()), event, sketch, min(room[name], EVENT_COUNT_MAX))
-                changed[key] = usage.deployment
+
+class _Work:
+    """A batch on its way: what it has changed so far."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.step = Step()
+        self.changed: dict[Key, str] = {}
+        self.told: set[tuple[str, int]] = set()
+
+    def tell(self, keys: Iterable[Key]) -> None:
+        """Publish and write down these counts as they are."""
+        for key in sorted(keys):
+            self.step.outputs.append(_output(self.state, key, self.changed[key]))
+            self.step.changed[_state_key(key)] = _state_value(self.state.open[key])
+
+    def advance(self, newest_s: int, deployment: str) -> None:
+        """Move event time: windows that are over for good are forgotten, and a period that is over is published."""
+        state = self.state
+        before_s, state.newest_s = state.newest_s, newest_s
+        if before_s and newest_s // PERIOD_S > before_s // PERIOD_S:
+            start_s = before_s // PERIOD_S * PERIOD_S
+            self.step.outputs += state.exposures.close(deployment, state.partition, start_s, self.step.changed)
+        oldest_s = _oldest(newest_s)
+        if oldest_s == _oldest(before_s):
+            return
+        gone = [key for key in state.open if key[2] < oldest_s]
+        self.tell(key for key in gone if key in self.changed)
+        for key in gone:
+            del state.open[key]
+            self.changed.pop(key, None)
+            self.step.changed[_state_key(key)] = None
+        self.told = {one for one in self.told if one[1] >= oldest_s}
+        state.people.drop(oldest_s, self.step.changed)
+
+
+def _oldest(newest_s: int) -> int:
+    """Start of the oldest open window."""
+    return max(0, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S
+
+
+def _still_open(state: State, oldest_s: int) -> int:
+    """Counts that are open once windows before a time are closed: what is full makes room when time goes on."""
+    if len(state.open) < SERIES_MAX - PERSON_SERIES_MAX or oldest_s == _oldest(state.newest_s):
+        return len(state.open)
+    return sum(key[2] >= oldest_s for key in state.open)
+
+
+def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
+    state = work.state
+    events = [event for event in usage.events if event.kind in COUNTED]
+    durations = [sketches.unpack(event.sketch) if event.kind == "duration" else {} for event in events]
+    for event in events:
+        if event.time_s > logged_s + AHEAD_MAX_S:
+            raise RemoteError("an event is from the future", reason="clock-ahead", got=event.time_s - logged_s)
+        if event.count < 1:
+            raise RemoteError("an event happens at least once", reason="bad-count", got=event.count)
+    newest_s = max([state.newest_s, *(min(event.time_s, logged_s) for event in events)])
+    places = [max(event.time_s, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S for event in events]
+    keys = {(name, e.release, start_s) for e, start_s in zip(events, places, strict=True) for name in e.items}
+    oldest_s = _oldest(newest_s)
+    if _still_open(state, oldest_s) + len(keys - state.open.keys()) > SERIES_MAX:
+        raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
+    person = usage.pseudonym[:NAME_BYTES].hex()
+    if not state.people.fits(person, {(start_s, name) for name, _, start_s in keys}, oldest_s):
+        raise RemoteError("a person tells of too many series, or too many people do", reason="too-many-people")
+    if newest_s > state.newest_s:
+        work.advance(newest_s, usage.deployment)
+    state.exposures.learn(person, usage, work.step.changed)
+    for event, sketch, start_s in zip(events, durations, places, strict=True):
+        for name in dict.fromkeys(event.items):
+            key = (name, event.release, start_s)
+            number = _add(state.open.setdefault(key, Count()), event, sketch, state.people.room(person, start_s, name))
+            state.people.add(person, start_s, name, number)
+            state.people.see(person, name, event.release, newest_s, work.step.changed)
+            work.changed[key] = usage.deployment
+            work.told.add((person, start_s))
 
 
 def _add(count: Count, event: UsageEvent, sketch: dict[float, float], room: float) -> float:
@@ -156,6 +216,7 @@ def _output(state: State, key: Key, deployment: str) -> Output:
         events=count.events,
         failures=count.failures,
         sketch=sketches.pack(count.sketch),
+        people=state.people.known(series, release),
     )
     name = json.dumps([series, release, start_s, state.partition]).encode()
     return Output(topics.SERIES.name, name, record)

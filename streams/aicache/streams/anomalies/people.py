@@ -1,0 +1,125 @@
+"""What each person has told, as far as bounds need to know: how much to a series and window, and who has seen a signature.
+
+A person is a pseudonym, cut to `NAME_BYTES`. In one window a person adds at most `PERSON_COUNT_MAX` to a series, in however many
+batches and with however many releases, and opens at most `PERSON_SERIES_MAX` series. How many different people have told a
+signature is counted up to `PEOPLE_TOLD`, and remembered for the `SIGNATURES_MAX` signatures and releases that were told last.
+What holds for a person holds for whoever has only one pseudonym; usage is not tied to enrolment. Pure.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+NAME_BYTES = 8
+PERSON_COUNT_MAX = 100
+PERSON_SERIES_MAX = 500
+PEOPLE_MAX = 200_000
+"""People and open windows a partition; those beyond are refused until windows close."""
+PEOPLE_TOLD = 64
+SIGNATURES_MAX = 20_000
+SEEN_STEP_S = 3_600
+SIGNATURE = "sig:"
+
+_TOLD, _SEEN = b"u", b"n"
+Changes = dict[bytes, bytes | None]
+
+
+@dataclass(slots=True)
+class Seen:
+    """Who has told a signature with a release: the hour of the newest of them, and their names."""
+
+    at_s: int = 0
+    names: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class People:
+    """What one partition remembers of people.
+
+    Attributes:
+        told: by window and person, how much was added to each series.
+        signatures: by signature and release.
+    """
+
+    told: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
+    signatures: dict[tuple[str, str], Seen] = field(default_factory=dict)
+
+    def load(self, key: bytes, value: bytes) -> bool:
+        """Take an entry of the changelog; whether it was one of these."""
+        if key[:1] == _TOLD:
+            start_s, name = json.loads(key[1:])
+            self.told.setdefault(start_s, {})[name] = json.loads(value)
+        elif key[:1] == _SEEN:
+            series, release = json.loads(key[1:])
+            at_s, names = json.loads(value)
+            self.signatures[series, release] = Seen(at_s, dict.fromkeys(names))
+        else:
+            return False
+        return True
+
+    def room(self, name: str, start_s: int, series: str) -> float:
+        """How much a person may still add."""
+        return PERSON_COUNT_MAX - self.told.get(start_s, {}).get(name, {}).get(series, 0.0)
+
+    def fits(self, name: str, wanted: set[tuple[int, str]], oldest_s: int) -> bool:
+        """Whether a person may tell of these windows and series, once windows before `oldest_s` are closed."""
+        new = sum(len(of_window) for start_s, of_window in self.told.items() if start_s >= oldest_s)
+        for start_s in {start_s for start_s, _ in wanted}:
+            mine = self.told.get(start_s, {}).get(name)
+            new += mine is None
+            series = {series for at_s, series in wanted if at_s == start_s}
+            if len(series | (mine or {}).keys()) > PERSON_SERIES_MAX:
+                return False
+        return new <= PEOPLE_MAX
+
+    def add(self, name: str, start_s: int, series: str, number: float) -> None:
+        """A person has added this much."""
+        of_window = self.told.setdefault(start_s, {})
+        mine = of_window.get(name)
+        if mine is None:
+            mine = of_window[name] = {}
+        mine[series] = mine.get(series, 0.0) + number
+
+    def told_entry(self, name: str, start_s: int) -> tuple[bytes, bytes]:
+        """The changelog's entry of a person and window."""
+        return _told_key(name, start_s), json.dumps(self.told[start_s][name]).encode()
+
+    def drop(self, before_s: int, changes: Changes) -> None:
+        """Forget what was told to windows that start before a time."""
+        for start_s in [start_s for start_s in self.told if start_s < before_s]:
+            gone = self.told.pop(start_s)
+            changes.update(dict.fromkeys(_told_key(name, start_s) for name in gone))
+
+    def see(self, name: str, series: str, release: str, time_s: int, changes: Changes) -> None:
+        """A person has told a signature; others have no names to remember."""
+        if not series.startswith(SIGNATURE):
+            return
+        key = (series, release)
+        seen = self.signatures.get(key)
+        if seen is None:
+            changes.update(self._make_room())
+            seen = self.signatures[key] = Seen()
+        at_s = time_s // SEEN_STEP_S * SEEN_STEP_S
+        is_new = name not in seen.names and len(seen.names) < PEOPLE_TOLD
+        if is_new:
+            seen.names[name] = None
+        if is_new or at_s > seen.at_s:
+            seen.at_s = max(at_s, seen.at_s)
+            changes[_SEEN + json.dumps(key).encode()] = json.dumps([seen.at_s, list(seen.names)]).encode()
+
+    def known(self, series: str, release: str) -> int:
+        """How many different people have told a signature with a release, up to `PEOPLE_TOLD`; 0: not counted."""
+        seen = self.signatures.get((series, release))
+        return len(seen.names) if seen else 0
+
+    def _make_room(self) -> Iterator[tuple[bytes, None]]:
+        """Forget the tenth that was told longest ago, once there are too many."""
+        if len(self.signatures) >= SIGNATURES_MAX:
+            by_age = sorted(self.signatures, key=lambda key: (self.signatures[key].at_s, key))
+            for key in by_age[: max(1, SIGNATURES_MAX // 10)]:
+                del self.signatures[key]
+                yield _SEEN + json.dumps(key).encode(), None
+
+
+def _told_key(name: str, start_s: int) -> bytes:
+    return _TOLD + json.dumps([start_s, name]).encode()

@@ -7,36 +7,29 @@ Pure: the records come in as an argument; no clock, no Kafka.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import TypeVar
 
 from aicache.privacy import parameters
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.privacy.sealing import key_id
 from aicache.privacy.statements import NO_EPOCH_KEY, client_id, member_sender_id, record_digest
-from aicache.schemas import topics
-from aicache.schemas.codec import Codec, Decoded, SingleObject
 from aicache.schemas.records import (
-    Aggregate,
     Approval,
-    CommitteeMember,
     Endorsement,
-    Enrolment,
-    Envelope,
     Manifest,
     ManifestEntry,
     Opening,
     Proposal,
-    Record,
     RosterEntry,
-    RoundClosed,
-    Task,
     Vote,
 )
 from aicache.schemas.signing import Signed, verify_record
 from aicache.streams.committee.rules import Endorsable, check_arithmetic, check_manifest, reason_of
 from aicache.streams.rounds.budgets import guarantee_of
-from aicache.streams.rounds.exported import Entry, RoundLog
+from aicache.streams.rounds.exported import RoundLog
+from aicache.streams.rounds.verify_clip import check_clip
+from aicache.streams.rounds.verify_records import Found, sort_records
 from aicache.streams.rounds.verify_sum import (
     GroupSums,
     OpenedGroups,
@@ -49,7 +42,6 @@ from aicache.streams.rounds.verify_sum import (
 
 OfMember = TypeVar("OfMember", Approval, Vote, Endorsement, Opening)
 
-CONTROL_RECORDS = tuple({kind for topic in topics.TOPICS if topic.name != "aicache.updates" for kind in topic.records})
 SKIPPED = "skipped: "
 
 
@@ -66,27 +58,6 @@ class Check:
     name: str
     ok: bool
     detail: str
-
-
-@dataclass(slots=True)
-class Found:
-    """The records of a round, sorted by kind, and what the checks so far have established."""
-
-    deployment: str
-    round_id: str
-    proposals: list[Decoded[Proposal]] = field(default_factory=list)
-    committee: dict[bytes, list[CommitteeMember]] = field(default_factory=dict)
-    enrolments: dict[bytes, list[tuple[int, int, Enrolment]]] = field(default_factory=dict)
-    approvals: list[Approval] = field(default_factory=list)
-    votes: list[Vote] = field(default_factory=list)
-    envelopes: dict[bytes, list[Envelope]] = field(default_factory=dict)
-    endorsements: list[Endorsement] = field(default_factory=list)
-    closings: list[RoundClosed] = field(default_factory=list)
-    manifests: list[Decoded[Manifest]] = field(default_factory=list)
-    openings: list[Opening] = field(default_factory=list)
-    aggregates: list[Aggregate] = field(default_factory=list)
-    tasks: list[Task] = field(default_factory=list)
-    unreadable: int = 0
 
 
 def verify_round(
@@ -116,6 +87,7 @@ def verify_round(
     if not run("proposal", lambda: _proposal(found)):
         return checks
     proposal = found.proposals[0].record
+    run("clip", lambda: check_clip(found, proposal))
     rho = record_digest("proposal", found.proposals[0].fingerprint, found.proposals[0].body)
     if not run("roster", lambda: _roster(found, proposal, identities)):
         return checks
@@ -348,54 +320,6 @@ def _aggregate(
     found: Found, proposal: Proposal, manifest: Manifest, digest: bytes, rho: bytes, opened: OpenedGroups
 ) -> str:
     return check_aggregate(found.aggregates, found.closings, found.tasks, proposal, manifest, digest, rho, opened)
-
-
-# ---------------------------------------------------------------- sorting
-
-
-def sort_records(log: RoundLog) -> Found:
-    """The control records by kind; those that cannot be decoded or are of other rounds are left out."""
-    found = Found(log.deployment, log.round_id)
-    codec = Codec(SingleObject())  # what was exported is in it, whatever wire form the topics have
-    for entry in log.controls:
-        try:
-            decoded = codec.decode(entry.value, *CONTROL_RECORDS)
-        except RemoteError:
-            found.unreadable += 1
-            continue
-        if getattr(decoded.record, "round_id", log.round_id) == log.round_id:
-            _sort(found, entry, decoded)
-    return found
-
-
-def _sort(found: Found, entry: Entry, decoded: Decoded[Record]) -> None:
-    match decoded.record:
-        case Proposal():
-            found.proposals.append(cast(Decoded[Proposal], decoded))
-        case Manifest():
-            found.manifests.append(cast(Decoded[Manifest], decoded))
-        case CommitteeMember() as record:
-            found.committee.setdefault(record.epoch_key_id, []).append(record)
-        case Enrolment() as record:
-            found.enrolments.setdefault(record.client, []).append((entry.partition, entry.offset, record))
-        case Envelope() as record:
-            found.envelopes.setdefault(record.sender, []).append(record)
-        case record:
-            for kind, rows in _plain_lists(found):
-                if isinstance(record, kind):
-                    rows.append(record)  # receipts are in none: they decide about liveness alone
-
-
-def _plain_lists(found: Found) -> tuple[tuple[type, list[Any]], ...]:
-    return (
-        (Approval, found.approvals),
-        (Vote, found.votes),
-        (Endorsement, found.endorsements),
-        (RoundClosed, found.closings),
-        (Opening, found.openings),
-        (Aggregate, found.aggregates),
-        (Task, found.tasks),
-    )
 
 
 def _list(numbers: Iterable[int]) -> str:

@@ -1,7 +1,9 @@
 """Tasks: what a file may say, what is derived, what is refused and how, and what a simulation tells."""
 
+import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,12 +93,40 @@ def test_the_length_follows_from_the_kind(changes: dict, length: int) -> None:
         ({"kind": "sum", "labels": [], "length": 2_000_000}, "aggregate"),
         ({"deadline_ms": 10}, "deadline_ms"),
         ({"n_max": 20_000}, "senders"),
+        ({"clipping": "round"}, "clipping"),
+        ({"clipping": "per-layer", "layers": [1, 1]}, "length"),
+        ({"clipping": "per-layer", "layers": [1, 2], "clips": [1.0]}, "clip"),
+        ({"clipping": "per-layer", "layers": [1, 2], "clips": [1.0, 1.0], "clip": 3.0}, "squared"),
+        ({"clipping": "per-layer", "layers": [1, 2], "clips": [0.0, 1.0]}, "clip"),
+        ({"layers": [3], "clips": [1.0]}, "contradict"),
+        ({"adaptive": {}}, "table|contradict"),
+        ({"clipping": "adaptive", "adaptive": {"quantile": 0.0}}, "quantile"),
+        ({"clipping": "adaptive", "adaptive": {"clip_min": 2.0}}, "bounds"),
+        ({"clipping": "adaptive", "adaptive": {"clip_max": 2e3}}, "lower scale"),
+        ({"clipping": "adaptive", "adaptive": {"clip_min": 1e-9}, "scale": 20.0, "epsilon": 50.0}, "raise the scale"),
+        ({"clipping": "adaptive", "adaptive": {"speed": 2.0}}, "speed"),
     ],
 )
 def test_what_cannot_work_is_refused_and_named(changes: dict, word: str) -> None:
     with pytest.raises(LocalError, match=word) as caught:
         make(**changes)
     assert caught.value.needed is not None
+
+
+def test_layers_without_bounds_share_the_clip_and_bounds_make_it_up() -> None:
+    shared = make(clipping="per-layer", layers=[1, 2], clip=5.0)
+    assert shared.clips == pytest.approx([5 / math.sqrt(2)] * 2)
+    given = make(clipping="per-layer", layers=[1, 2], clips=[3.0, 4])
+    assert given.clip == pytest.approx(5.0)
+    assert guarantee_of(given).sensitivity == guarantee_of(shared).sensitivity
+
+
+def test_a_clip_that_adapts_costs_the_same_at_every_clip_and_has_bounds_by_itself() -> None:
+    task = make(clipping="adaptive")
+    assert task.adaptive is not None
+    assert (task.adaptive.clip_min, task.adaptive.clip_max) == (1 / 16, 16.0)
+    later = replace(task, clip=task.adaptive.clip_max)
+    assert guarantee_of(later).epsilon == pytest.approx(guarantee_of(task).epsilon, rel=1e-6)
 
 
 def test_noise_has_to_be_chosen() -> None:
@@ -138,6 +168,17 @@ def test_a_simulation_is_exact_and_as_noisy_as_planned(noise: str, kind: str) ->
     if task.length > 1_000:
         assert found.error_measured == pytest.approx(found.error_planned, rel=0.12)
     assert len(found.lines()) == 5
+
+
+@pytest.mark.parametrize("noise", ["committee", "clients"])
+def test_a_simulation_shows_the_path_of_a_clip_that_adapts(noise: str) -> None:
+    task = make(clipping="adaptive", adaptive={"rate": 0.5}, epsilon=8.0, noise=noise, honest=50)
+    found = simulate(task, clients=200, entropy=os.urandom, seconds=time.perf_counter, rounds=14)
+    assert found.exact
+    assert len(found.clips) == 14
+    assert found.clips[0] == pytest.approx(task.clip / math.sqrt(1 + 0.5**2 / 4))
+    assert found.clips[-1] == pytest.approx(found.norm_wanted, rel=0.35)
+    assert "the clip over 14 rounds" in found.lines()[-1]
 
 
 def test_a_crowd_that_does_not_fit_is_not_simulated() -> None:

@@ -54,6 +54,9 @@ def simulate(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="TOML, or Python that defines `task`.")],
     clients: Annotated[int, typer.Option("--clients", "-n", help="Made-up clients; 0: the task's n_min.")] = 0,
+    rounds: Annotated[
+        int, typer.Option(help="Over how many a clip that adapts is followed; 0: the task's, else 20.", min=0)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Try a task on made-up clients before anybody sees it: one round, with the real mask and noise; no Kafka needed.
@@ -67,7 +70,7 @@ def simulate(
     from aicache.streams.rounds.task import load
 
     task = load(file, settings_of(context).kafka.deployment)
-    outcome = try_out(task, clients=clients or task.n_min, entropy=os.urandom, seconds=time.perf_counter)
+    outcome = try_out(task, clients=clients or task.n_min, entropy=os.urandom, seconds=time.perf_counter, rounds=rounds)
     if as_json:
         print_json(outcome)
     else:

@@ -71,7 +71,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 MODEL_DEFAULTS: Mapping[str, Any] = {"step": 1.0, "momentum": 0.0, "window": 0}
 ADAPTIVE_DEFAULTS: Mapping[str, Any] = {"quantile": 0.5, "rate": 0.2, "weight": 0.5}
-ADAPTIVE_REACH = 64.0
+ADAPTIVE_REACH = 16.0
 """Where a task does not say how far its clip may go: so many times up or down."""
 EXTRA = ("epsilon",)
 """Besides the record's fields: instead of noise_multiplier, the epsilon of all `rounds` together, or of one without end."""
@@ -333,7 +333,10 @@ def _check_noise(task: Task) -> None:
         _require(1 <= task.honest <= task.n_min, "honest is 1 … n_min: no group is sure to have more", task.honest)
     bounds = [task.clip] if task.adaptive is None else [task.adaptive.clip_min, task.adaptive.clip_max]
     for clip in bounds:  # whatever clip a round may come to has to work
-        accounting.share_sigma(task.noise, planned_sigma(task, clip), task.members, task.threshold, task.honest)
+        try:
+            accounting.share_sigma(task.noise, planned_sigma(task, clip), task.members, task.threshold, task.honest)
+        except LocalError as error:
+            raise LocalError(f"{error}, at a clip of {clip:g}", got=error.got, needed=error.needed) from None
         try:
             parameters.check_round_fits(
                 parameters.by_name(task.parameters),

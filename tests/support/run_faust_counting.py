@@ -1,11 +1,9 @@
-"""Runs the counting fold on the Faust shell: `python -m support.run_faust_counting BOOTSTRAP PREFIX`."""
+"""Runs the counting fold on the Faust shell: `python -m support.run_faust_counting BOOTSTRAP PREFIX [OPTIONS]`."""
 
-import sys
-
-from aicache.producers.connection import KafkaSettings
 from aicache.streams.runtime.contract import Step
 from aicache.streams.runtime.faust_shell import FaustShell
 from support.counting import Counting
+from support.run_options import from_command_line
 
 
 class TimedCounting(Counting):
@@ -14,4 +12,5 @@ class TimedCounting(Counting):
 
 
 if __name__ == "__main__":
-    FaustShell(TimedCounting(), KafkaSettings(sys.argv[1], prefix=sys.argv[2])).run()
+    settings, keywords = from_command_line()
+    FaustShell(TimedCounting(), settings, **keywords).run()

@@ -38,7 +38,7 @@ def from_command_line() -> tuple[KafkaSettings, dict[str, Any]]:
 
         use_framing(ConfluentFraming(Registry(options["registry"])))
     if options.get("clock"):
-        signal.signal(signal.SIGUSR1, _step_back)
+        signal.signal(signal.SIGHUP, _step_back)
     return KafkaSettings(sys.argv[1], prefix=sys.argv[2]), keywords
 
 

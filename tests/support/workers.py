@@ -1,35 +1,48 @@
 """Workers of the counting fold as processes, and what consumers see of them: the oracle of the runtime's tests."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
+from aicache.schemas.admin import create_topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Trend
-from support.counting import usage
+from support.counting import Counting, usage
 
 CODEC = Codec()
 TESTS = Path(__file__).parents[1]
 SHELLS = ("direct", "faust")
 WAIT_S = 60.0
 SETTLE_S = 4.0
+REVIVALS_MAX = 40
+TOPICS = (topics.USAGE, topics.TRENDS, topics.DEAD_LETTERS, topics.state_topic(Counting.name, topics.USAGE.partitions))
+
+
+def create_counting_topics(kafka: KafkaSettings) -> None:
+    """What the counting fold reads and writes."""
+    create_topics(kafka.client_config(), kafka.prefix, topics=list(TOPICS))
 
 
 class Worker:
     """One process; its error output goes to a file."""
 
-    def __init__(self, shell: str, kafka: KafkaSettings, log: Path) -> None:
+    def __init__(self, shell: str, kafka: KafkaSettings, log: Path, options: Mapping[str, Any] | None = None) -> None:
         self.log = log
+        self.told_to_end = False
         command = [sys.executable, "-m", f"support.run_{shell}_counting", kafka.bootstrap_servers, kafka.prefix]
+        command.append(json.dumps(dict(options or {})))
         with log.open("a") as errors:
             self.process = subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=errors, text=True)
 
@@ -40,6 +53,7 @@ class Worker:
         return self
 
     def send(self, number: signal.Signals) -> None:
+        self.told_to_end |= number in {signal.SIGTERM, signal.SIGKILL}
         os.kill(self.process.pid, number)
 
     def ended(self, timeout_s: float = WAIT_S) -> int:
@@ -54,21 +68,34 @@ class Worker:
 
 
 class Crowd:
-    """Workers, a source of usage records whose items name their partition, and the counts that consumers read."""
+    """Workers, a source of usage records whose items name their partition, and the counts that consumers read.
 
-    def __init__(self, shell: str, kafka: KafkaSettings, folder: Path) -> None:
+    Attributes:
+        options: of the workers that are started from now on (`run_options`).
+        workers_kafka: how workers reach Kafka, where that is another way than the source's and the reader's.
+        supervised: start a worker again that ended although nobody told it to, as a supervisor does, while counts are awaited.
+        revived: how often that was done.
+    """
+
+    def __init__(self, shell: str, kafka: KafkaSettings, folder: Path, **options: Any) -> None:
         self.shell, self.kafka, self.folder = shell, kafka, folder
+        self.options = options
+        self.workers_kafka = kafka
+        self.supervised = False
+        self.revived = 0
         self.workers: list[Worker] = []
         self.sent: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self._producer = Producer(kafka.client_config(linger_ms=5))
+        # Idempotent: a source that sends again after a lost acknowledgement would make the oracle count twice.
+        self._producer = Producer(kafka.client_config(linger_ms=5, enable_idempotence=True))
         self._reader = Consumer(kafka.client_config(group_id="oracle", isolation_level="read_committed"))
         self._reader.assign(
             [TopicPartition(kafka.name(topics.TRENDS.name), p, 0) for p in range(topics.TRENDS.partitions)]
         )
 
-    def start(self) -> Worker:
-        worker = Worker(self.shell, self.kafka, self.folder / f"worker-{len(self.workers)}.log")
+    def start(self, **options: Any) -> Worker:
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        worker = Worker(self.shell, self.workers_kafka, log, {**self.options, **options})
         self.workers.append(worker)
         return worker
 
@@ -77,6 +104,15 @@ class Crowd:
         with suppress(subprocess.TimeoutExpired):
             self.workers[-1].ended(SETTLE_S)
             self.start().ready()
+
+    def revive(self) -> None:
+        """Start a worker for each that ended by itself."""
+        for worker in self.workers:
+            if not worker.told_to_end and worker.process.poll() is not None:
+                worker.told_to_end = True
+                self.revived += 1
+                assert self.revived <= REVIVALS_MAX, ("workers end again and again", self.said())
+                self.start()
 
     def use(self, records: int, partitions: int = topics.USAGE.partitions) -> None:
         """Send so many records, spread over the partitions."""
@@ -103,13 +139,17 @@ class Crowd:
         deadline = time.monotonic() + timeout_s
         while self.counts.total() < total:
             self.read(0.05)
+            if self.supervised:
+                self.revive()
             assert time.monotonic() < deadline, (self.counts.total(), total, self.said())
 
     def exact(self, timeout_s: float = WAIT_S) -> None:
         """Read until all that was sent is counted; each once."""
         self.until(self.sent.total(), timeout_s)
         self.read(0.5)
-        assert self.counts == self.sent
+        wrong = {item: (self.counts[item], self.sent[item]) for item in self.counts | self.sent}
+        wrong = {item: pair for item, pair in wrong.items() if pair[0] != pair[1]}
+        assert not wrong, (wrong, "counted and sent", self.said())
 
     def records(self, topic: topics.Topic) -> list[object]:
         """All that a topic holds."""

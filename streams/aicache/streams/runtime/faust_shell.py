@@ -3,7 +3,8 @@
 Faust acknowledges an event also when its agent fails, and several events in flight can commit past an unfinished one. So a batch
 is taken without acknowledgement, its transaction is done in a thread, then each event is acknowledged in order; and whatever goes
 wrong ends the process at once, before Faust can acknowledge anything. Partitions are those of the last assignment; events of
-others still arrive after a rebalance and are ignored, for opening their store would fence the new owner.
+others still arrive after a rebalance and are ignored, for opening their store would fence the new owner. Faust can hang when it is
+told to stop during a rebalance: the process waits a while for it, then ends, for what counts is in Kafka.
 Boundary: faust, the clock.
 """
 
@@ -11,6 +12,7 @@ import asyncio
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections import defaultdict
@@ -37,6 +39,9 @@ BATCH_WAIT_S = 0.02
 TICK_S = 0.1
 WATCH_S = 5.0
 EXIT_FAILED = 70
+COMMIT_S = 5.0
+STOP_GRACE_S = 10.0
+"""Faust gets so long to stop. An orchestrator's own patience is often 30 s, and then it kills."""
 
 
 class FaustShell(Generic[S]):
@@ -76,7 +81,7 @@ class FaustShell(Generic[S]):
         if self._metrics_port:
             MetricsServer(self.metrics, self._metrics_port)
         try:
-            faust.Worker(self.app, loglevel="WARN", quiet=True).execute_from_commandline()
+            _Worker(self.app, loglevel="WARN", quiet=True).execute_from_commandline()
         finally:
             shutil.rmtree(self.app.conf.datadir, ignore_errors=True)
         raise SystemExit(0)
@@ -101,6 +106,8 @@ class FaustShell(Generic[S]):
                 await self._read_from_state(assigned)
                 log("assigned", processor=self.fold.name, partitions=sorted(self.tasks))
         except BaseException as error:  # Faust would go on without the partition
+            if self.app.should_stop and isinstance(error, Exception):
+                return
             _die(error)
         if not self._told:
             self._told = self.metrics.ready = True
@@ -117,7 +124,8 @@ class FaustShell(Generic[S]):
             task, topic = self.tasks.get(place.partition), self._names.get(place.topic)
             position = task.position(topic) if task is not None and topic is not None else None
             if position is not None:
-                await consumer._commit({place: position})
+                # Faust's consumer takes no calls any more when it stops, and would be waited for for ever.
+                await asyncio.wait_for(consumer._commit({place: position}), COMMIT_S)
                 await consumer.seek(place, position)
 
     def _inputs_of(self, partition: int) -> set[str]:
@@ -191,6 +199,17 @@ class FaustShell(Generic[S]):
         if stuck is not None:
             self.metrics.live = False
             _die(RuntimeError(stuck))
+
+
+class _Worker(faust.Worker):
+    """Ends the process when Faust does not stop in time."""
+
+    async def stop(self) -> None:
+        code = EXIT_FAILED if self.crashed else 0
+        limit = threading.Timer(STOP_GRACE_S, os._exit, [code])
+        limit.daemon = True
+        limit.start()
+        await super().stop()
 
 
 def _die(error: BaseException) -> NoReturn:

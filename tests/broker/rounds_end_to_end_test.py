@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from aicache.producers.connection import KafkaSettings
+from aicache.schemas.records import AdaptiveClipping
 from aicache.streams.rounds import exported
 from aicache.streams.rounds.kafka import create_task, round_log
 from aicache.streams.rounds.verify import verify_round
@@ -41,7 +42,8 @@ def test_fifty_clients_give_exact_sums_round_after_round_and_anybody_can_recompu
 ) -> None:
     play.start()
     play.join()
-    create_task(play.kafka, task())
+    how = AdaptiveClipping(quantile=0.5, rate=0.2, weight=0.5, clip_min=0.25, clip_max=4.0)
+    create_task(play.kafka, task(clipping="adaptive", adaptive=how))
     aggregates = play.until_aggregates(2)
     for aggregate in aggregates:
         play.check(aggregate)
@@ -49,8 +51,10 @@ def test_fifty_clients_give_exact_sums_round_after_round_and_anybody_can_recompu
     for aggregate in aggregates:
         log = round_log(play.kafka, aggregate.round_id)
         checks = verify_round(log, operator_key=play.public, identities=identities)
-        assert len(checks) == 12
+        assert len(checks) == 13
         assert all(check.ok for check in checks), checks
+        (clip,) = [check.detail for check in checks if check.name == "clip"]
+        assert ("from tags-1" in clip) == (aggregate.round_id == "tags-2"), clip
         path = tmp_path / "round.jsonl"
         exported.write(path, log)
         assert all(check.ok for check in verify_round(exported.read(path)))

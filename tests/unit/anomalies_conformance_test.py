@@ -9,6 +9,7 @@ import pytest
 import river.checks
 
 from aicache.privacy.errors import LocalError
+from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison, NoisyWindow
 from aicache.streams.anomalies.detectors.novelty import ALARM, Parameters, WindowNovelty
 from aicache.streams.anomalies.detectors.novelty_columns import WindowNoveltyColumns
 from aicache.streams.anomalies.detectors.rate import RateChange
@@ -99,6 +100,15 @@ CASES = {
         lambda p: p < 1e-3,
         500,
         (Window(10, 11, 10, 1), Window(10, -1, 10, 1), Window(-1, 0, 10, 1)),
+        refuses=True,
+    ),
+    "NoisyReleaseComparison": Case(
+        NoisyReleaseComparison,
+        p_value,
+        lambda value: NoisyWindow(100.0, abs(value), 1_000.0, 20.0, sigma=0.5),
+        lambda p: p < 1e-3,
+        500,
+        (NoisyWindow(float("nan"), 1.0, 10.0, 1.0, 1.0), NoisyWindow(100.0, 1.0, 1_000.0, 1.0, -1.0)),
         refuses=True,
     ),
 }

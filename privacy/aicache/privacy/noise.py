@@ -146,7 +146,16 @@ def alias_table(law: str, scale: float, half: bool) -> AliasTable:
         scale: sigma, or the Laplace scale.
         half: the law on the integers ≥ 0 only (for wide laws) instead of on all.
     """
-    relative, first = _relative_weights(law == "gaussian", scale, half)
+    return table_of(*_relative_weights(law == "gaussian", scale, half))
+
+
+def table_of(relative: list[int], first: int) -> AliasTable:
+    """The table of a law that is given by weights, of which the mode's, at 0, is the largest.
+
+    Args:
+        relative: weights of consecutive integers, in any unit that leaves the rounding to multiples of 2^-128 its precision.
+        first: the integer of the first weight, 0 or below.
+    """
     weights = _round_weights(relative, -first)
     bits = max(1, (len(weights) - 1).bit_length())
     slots = 1 << bits

@@ -8,19 +8,39 @@ benchmarks that need one of them are left out without it.
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALONE = ("secure_aggregation.py", "throughput.py", "latency.py", "recovery.py")
+ALONE = (
+    ["secure_aggregation.py"],
+    ["throughput.py"],
+    ["latency.py"],
+    ["recovery.py"],
+    ["bandit.py"],
+    *(["anomalies.py", part] for part in ("columns", "shifts", "release", "patterns")),
+)
 
 
-def commands(data: Path | None) -> list[list[str]]:
-    """The command lines, without the interpreter."""
-    found = [[name] for name in ALONE if (HERE / name).exists()]
-    found.append(["privacy.py", *([str(data / "ask-ubuntu-tags")] if data else [])])
-    if data is not None and (HERE / "anomalies.py").exists():
-        found.append(["anomalies.py", "nab", str(data / "nab"), "--out", "nab-scores"])
-    return found
+def commands(data: Path | None, scratch: Path) -> list[list[str]]:
+    """The command lines, without the interpreter; what they write goes to the scratch folder."""
+    tags = data / "ask-ubuntu-tags" if data else None
+    found = [*ALONE, ["privacy.py", *([str(tags)] if tags and tags.is_dir() else [])]]
+    if data is not None and (data / "nab").is_dir():
+        found.append(
+            [
+                "anomalies.py",
+                "nab",
+                str(data / "nab"),
+                "--out",
+                str(scratch / "scores"),
+                "--alarms",
+                str(scratch / "alarms"),
+            ]
+        )
+    if data is not None and (data / "loghub").is_dir():
+        found.append(["anomalies.py", "logs", str(data / "loghub")])
+    return [command for command in found if (HERE / command[0]).exists()]
 
 
 def main() -> None:
@@ -28,10 +48,11 @@ def main() -> None:
         sys.exit(__doc__)
     data = Path(sys.argv[1]).absolute() if len(sys.argv) == 2 else None
     failed = 0
-    for command in commands(data):
-        print(" ".join(command), file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, str(HERE / command[0]), *command[1:], "--json"], check=False)
-        failed += done.returncode != 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for command in commands(data, Path(scratch)):
+            print(" ".join(command), file=sys.stderr, flush=True)
+            done = subprocess.run([sys.executable, str(HERE / command[0]), *command[1:], "--json"], check=False)
+            failed += done.returncode != 0
     sys.exit(1 if failed else 0)
 
 

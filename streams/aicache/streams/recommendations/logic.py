@@ -5,7 +5,9 @@ batch is learned and answered with what comes next in the namespaces that it use
 
 State: what each pseudonym did lately, and one model. The model is a function of its examples in order, so the changelog holds the
 examples since the last snapshot and, every `SNAPSHOT_EVERY` examples, the model in chunks: writing stays proportional to what
-happened, and loading costs a snapshot and a bounded replay. Pure.
+happened, and loading costs a snapshot and a bounded replay.
+
+A tombstone under a pseudonym is its owner's wish to be forgotten: what is kept under that name goes. Pure.
 """
 
 import json
@@ -14,20 +16,28 @@ from dataclasses import dataclass, field
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
-from aicache.schemas.records import PartitionOffset, Reason, Recommendation, Recommended, UsageBatch, UsageEvent
+from aicache.schemas.records import (
+    FeedbackSums,
+    PartitionOffset,
+    Reason,
+    Recommendation,
+    Recommended,
+    UsageBatch,
+    UsageEvent,
+)
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.explain import reasons
+from aicache.streams.recommendations.feedback import KEYS as FEEDBACK_KEYS
+from aicache.streams.recommendations.feedback import Answered, Feedback, Policy
+from aicache.streams.recommendations.person import Person
 from aicache.streams.recommendations.snapshot import pack, unpack
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
 
 LEARNED_KINDS = frozenset({"used", "taken"})
-RECENT_MAX = 64
-"""Items remembered a pseudonym."""
 PSEUDONYMS_MAX = 200_000
 """Pseudonyms remembered a partition; the one silent for longest is forgotten first."""
-SESSION_S = 1_800
-"""An item that comes later than this after the one before begins something new."""
+FEEDBACK_KINDS = frozenset({"shown", "taken", "dismissed"})
 BASKET_MAX = 64
 """Items of one event that count: bounds what one event can teach."""
 NAMESPACES_MAX = 4
@@ -36,7 +46,7 @@ ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
 CHUNK_BYTES = 900_000
 
-_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT = b"e", b"p", b"s", b"c"
+_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME = b"e", b"p", b"s", b"c", b"t"
 
 
 @dataclass(slots=True)
@@ -45,25 +55,36 @@ class State:
 
     Attributes:
         model: the ranker.
-        recent: newest items of each pseudonym, oldest first, with the time of the newest event; in the order of last activity.
+        people: what is kept of each pseudonym, in the order of last activity.
+        feedback: open answers and what the bandit has learned.
         examples: how many were learned.
         pending: numbers of examples in the changelog since the last snapshot.
         chunks: how many chunks the last snapshot has.
+        now_ms: the log's time: the newest time of a record so far.
     """
 
     model: Combination
-    recent: dict[bytes, tuple[int, list[str]]] = field(default_factory=dict)
+    people: dict[bytes, Person] = field(default_factory=dict)
+    feedback: Feedback = field(default_factory=Feedback)
     examples: int = 0
     pending: list[int] = field(default_factory=list)
     chunks: int = 0
+    now_ms: int = 0
 
 
 class Recommendations:
-    """The fold."""
+    """The fold.
+
+    Args:
+        policy: whether, and how far, the bandit may change the order of answers.
+    """
 
     name = "recommendations"
-    version = 1
+    version = 2
     inputs = (topics.USAGE,)
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
 
     def empty(self, partition: int) -> State:
         """See `Fold.empty`."""
@@ -77,7 +98,8 @@ class Recommendations:
         state = self.empty(partition)
         chunks: dict[int, bytes] = {}
         examples: dict[int, list[list[str]]] = {}
-        recent: list[tuple[int, bytes, tuple[int, list[str]]]] = []
+        people: list[tuple[int, bytes, Person]] = []
+        feedback: dict[bytes, bytes] = {}
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
@@ -85,11 +107,16 @@ class Recommendations:
             elif kind == _EXAMPLE:
                 examples[int.from_bytes(name, "big")] = json.loads(value)
             elif kind == _PSEUDONYM:
-                used, newest_s, items = json.loads(value)
-                recent.append((used, name, (newest_s, items)))
+                used, person = Person.unpack(value)
+                people.append((used, name, person))
             elif kind == _COUNT:
                 state.examples = int.from_bytes(value, "big")
-        state.recent = {name: known for _, name, known in sorted(recent)}
+            elif kind == _TIME:
+                state.now_ms = int.from_bytes(value, "big")
+            elif kind in FEEDBACK_KEYS:
+                feedback[key] = value
+        state.people = {name: person for _, name, person in sorted(people, key=lambda known: known[:2])}
+        state.feedback = Feedback.loaded(feedback)
         state.chunks = len(chunks)
         if chunks:
             _restore(state.model, b"".join(chunks[number] for number in sorted(chunks)))
@@ -100,46 +127,97 @@ class Recommendations:
 
     def apply(self, state: State, batch: Batch) -> Step:
         """See `Fold.apply`."""
-        step = Step()
+        step, began_ms = Step(), state.now_ms
         for message in batch.messages:
-            if not isinstance(message.record, UsageBatch):
-                continue
-            try:
-                usage = _checked(message.record)
-            except RemoteError as error:
-                step.dead.append((message, error))
-                continue
-            self._learn_batch(state, usage, step)
-            step.outputs += _answers(state, usage, message)
+            state.now_ms = max(state.now_ms, message.timestamp_ms)
+            state.feedback.close_until(state.now_ms)
+            if message.record is None:
+                _erase(state, message.key, step)
+            elif isinstance(message.record, UsageBatch):
+                try:
+                    usage = _checked(message.record)
+                except RemoteError as error:
+                    step.dead.append((message, error))
+                    continue
+                step.outputs += _sums(state, usage.deployment, batch.partition)
+                self._hear(state, usage)
+                self._learn_batch(state, usage, step)
+                step.outputs += self._answers(state, usage, message)
+        if state.now_ms != began_ms:
+            step.changed[_TIME] = state.now_ms.to_bytes(8, "big")
+        step.changed.update(state.feedback.changes())
         return step
+
+    @staticmethod
+    def _hear(state: State, usage: UsageBatch) -> None:
+        for event in usage.events:
+            if event.answer and event.kind in FEEDBACK_KINDS:
+                state.feedback.hear(usage.pseudonym, event)
 
     def _learn_batch(self, state: State, usage: UsageBatch, step: Step) -> None:
         attributes = attributes_of(usage)
-        newest_s, recent = state.recent.pop(usage.pseudonym, (0, []))
+        person = state.people.pop(usage.pseudonym, None) or Person()
         for event in usage.events:
             if event.kind not in LEARNED_KINDS:
                 continue
             items = event.items[:BASKET_MAX]
-            if event.time_s - newest_s > SESSION_S:
-                recent = []
-            before = event.context or recent
-            newest_s = max(newest_s, event.time_s)
-            example = [attributes + items, []] if len(items) > 1 else [attributes + before, items]
-            _learn(state.model, *example)
-            step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
-            state.pending.append(state.examples)
-            state.examples += 1
-            recent = [item for item in recent if item not in items] + items
-        recent = recent[-RECENT_MAX:]
-        state.recent[usage.pseudonym] = (newest_s, recent)
-        step.changed[_PSEUDONYM + usage.pseudonym] = json.dumps([state.examples, newest_s, recent]).encode()
+            person.begin(event.time_s)
+            before = event.context or person.recent
+            taught = person.admitted(items, state.now_ms)
+            if taught:
+                example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
+                _learn(state.model, *example)
+                step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
+                state.pending.append(state.examples)
+                state.examples += 1
+            person.remember(items)
+        state.people[usage.pseudonym] = person
+        step.changed[_PSEUDONYM + usage.pseudonym] = person.pack(state.examples)
         step.changed[_COUNT] = state.examples.to_bytes(8, "big")
-        if len(state.recent) > PSEUDONYMS_MAX:
-            oldest = next(iter(state.recent))
-            del state.recent[oldest]
+        if len(state.people) > PSEUDONYMS_MAX:
+            oldest = next(iter(state.people))
+            del state.people[oldest]
             step.changed[_PSEUDONYM + oldest] = None
         if len(state.pending) >= SNAPSHOT_EVERY:
             _snapshot(state, step)
+
+    def _answers(self, state: State, usage: UsageBatch, message: Message) -> list[Output]:
+        used = [event for event in usage.events if event.kind in LEARNED_KINDS]
+        if not used:
+            return []
+        last = used[-1]
+        # What a client says is at hand now counts; what it did before stands in where it says nothing.
+        person = state.people[usage.pseudonym]
+        recent = last.context + last.items if last.context or len(last.items) > 1 else person.recent
+        attributes = attributes_of(usage)
+        namespaces = list(dict.fromkeys(namespace_of(item) for event in reversed(used) for item in event.items))
+        outputs: list[Output] = []
+        for namespace in namespaces[:NAMESPACES_MAX]:
+            ranked = state.model.rank(attributes + recent, ANSWERS, namespaces=[namespace])
+            record = Recommendation(
+                deployment=usage.deployment,
+                pseudonym=usage.pseudonym,
+                namespace=namespace,
+                time_s=_newest(used),
+                source=PartitionOffset(message.partition, message.offset),
+                items=[
+                    Recommended(item, score, [Reason(*r) for r in reasons(state.model, item, recent)], propensity)
+                    for item, score, propensity in self._ordered(state, usage, message, namespace, ranked)
+                ],
+            )
+            outputs.append(Output(topics.RECOMMENDATIONS.name, usage.pseudonym + namespace.encode(), record))
+        return outputs
+
+    def _ordered(
+        self, state: State, usage: UsageBatch, message: Message, namespace: str, ranked: list[tuple[str, float]]
+    ) -> list[tuple[str, float, float]]:
+        """Items with scores and probabilities, in the order in which they are answered."""
+        place = f"{message.partition}/{message.offset}"
+        asked = Answered(usage.pseudonym.hex(), place, namespace, state.now_ms, attributes_of(usage))
+        answered = state.feedback.answer(asked, self.policy, ranked)
+        if answered is None:
+            return [(item, score, 1.0) for item, score in ranked]
+        return [(*ranked[rank], p) for rank, p in zip(answered.order, answered.propensities, strict=True)]
 
 
 def attributes_of(usage: UsageBatch) -> list[str]:
@@ -150,7 +228,7 @@ def attributes_of(usage: UsageBatch) -> list[str]:
 
 def _checked(usage: UsageBatch) -> UsageBatch:
     for event in usage.events:
-        for item in event.items:
+        for item in (*event.items, *event.context):
             try:
                 namespace = namespace_of(item)
             except LocalError:
@@ -168,30 +246,21 @@ def _learn(model: Combination, context: list[str], target: list[str]) -> None:
         model.learn_basket(context)
 
 
-def _answers(state: State, usage: UsageBatch, message: Message) -> list[Output]:
-    used = [event for event in usage.events if event.kind in LEARNED_KINDS]
-    if not used:
-        return []
-    last = used[-1]
-    # What a client says is at hand now counts; what it did before stands in where it says nothing.
-    recent = last.context + last.items if last.context or len(last.items) > 1 else state.recent[usage.pseudonym][1]
-    at_hand = attributes_of(usage) + recent
-    namespaces = list(dict.fromkeys(namespace_of(item) for event in reversed(used) for item in event.items))
-    outputs: list[Output] = []
-    for namespace in namespaces[:NAMESPACES_MAX]:
-        ranked = state.model.rank(at_hand, ANSWERS, namespaces=[namespace])
-        record = Recommendation(
-            deployment=usage.deployment,
-            pseudonym=usage.pseudonym,
-            namespace=namespace,
-            time_s=_newest(used),
-            source=PartitionOffset(message.partition, message.offset),
-            items=[
-                Recommended(item, score, [Reason(*reason) for reason in reasons(state.model, item, recent)])
-                for item, score in ranked
-            ],
-        )
-        outputs.append(Output(topics.RECOMMENDATIONS.name, usage.pseudonym + namespace.encode(), record))
+def _erase(state: State, pseudonym: bytes, step: Step) -> None:
+    """Forget what is kept under a name. What it taught is in counts with everybody's, without its name, and fades."""
+    if state.people.pop(pseudonym, None) is not None:
+        step.changed[_PSEUDONYM + pseudonym] = None
+    state.feedback.erase(pseudonym)
+
+
+def _sums(state: State, deployment: str, partition: int) -> list[Output]:
+    """How answers fared, for the processor that adds partitions up."""
+    outputs = []
+    for namespace in state.feedback.take_due():
+        standing = state.feedback.standings[namespace]
+        sums = standing.sums.astype("<f8").tobytes()
+        record = FeedbackSums(deployment, namespace, partition, standing.time_ms // 1_000, sums)
+        outputs.append(Output(topics.COUNTS.name, f"{namespace}/{partition}".encode(), record))
     return outputs
 
 

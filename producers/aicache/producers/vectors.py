@@ -5,6 +5,7 @@
 | sum, mean | numbers, one a coordinate | the numbers |
 | weighted-mean | (numbers, weight) | weight · numbers, then the weight |
 | histogram | labels, repeated as they occurred | how often each label occurred |
+| pairs | baskets (sets of labels) | how often each two labels were in one basket: upper triangle, row-major, diagonal included |
 | count-sketch | names, repeated as they occurred | depth × width signed counters, row-major |
 | model | examples (sets of labels) | the gradient of their log-likelihood, (inputs + 1) × outputs, row-major |
 | evaluation | examples | [hits, trials] of the model's best answers |
@@ -28,6 +29,11 @@ BIAS_STEP = 0.3
 BEST = 5
 """An evaluation counts a hit when the hidden label is among this many best answers."""
 NEVER = -1e9
+DIAGONAL = 0.3
+"""What a label alone counts in a vector of pairs: counts of labels are far larger than counts of pairs, so they bear more noise."""
+BASKETS_MAX = 100_000
+"""Baskets of one client that count, and labels of one basket: bounds what a contribution costs to make."""
+BASKET_MAX = 1_024
 
 
 def vector_of(task: Task, data: Any, model: Model | None = None, spec: ModelSpec | None = None) -> FloatVector:
@@ -52,6 +58,8 @@ def vector_of(task: Task, data: Any, model: Model | None = None, spec: ModelSpec
             vector = _weighted(data)
         case "histogram":
             vector = histogram(task.labels, data)
+        case "pairs":
+            vector = pairs(task.labels, data)
         case "count-sketch":
             vector = count_sketch(data, task.sketch_depth, task.sketch_width)
         case "model":
@@ -116,6 +124,44 @@ def histogram(labels: Sequence[str], seen: Iterable[str]) -> FloatVector:
         if place is None:
             raise LocalError("a label is not in the task's vocabulary", got="another", needed="a label of the task")
         vector[place] += 1
+    return vector
+
+
+def triangle_places(first: NDArray[np.int64], second: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
+    """Where pairs (first ≤ second) stand in the upper triangle of a matrix of `labels` rows, row-major, diagonal included."""
+    places: NDArray[np.int64] = first * (2 * labels - first - 1) // 2 + second
+    return places
+
+
+def pairs(labels: Sequence[str], baskets: Iterable[Sequence[str]]) -> FloatVector:
+    """How often each two labels were in one basket, and `DIAGONAL` for each label itself.
+
+    The upper triangle of Σ x·xᵀ over the baskets' indicator vectors x, the diagonal weighed. A basket of m labels has the L2 norm
+    √(m(m-1)/2 + 0.09m): with c labels at most and a diagonal of 1 it would be √(c(c+1)/2). The task's clip bounds the norm of all
+    baskets of a client together, so a long basket counts less a pair instead of losing labels.
+
+    Args:
+        labels: the vocabulary; what is not in it is passed over.
+        baskets: sets of labels; a label counts once a basket.
+
+    Returns:
+        Shape (k(k+1)/2,) for k labels, float64.
+
+    Raises:
+        LocalError: too many baskets, or a basket of too many labels.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    vector = np.zeros(len(labels) * (len(labels) + 1) // 2)
+    for count, basket in enumerate(baskets):
+        if isinstance(basket, str):
+            raise LocalError("a basket is a set of labels", got="one label", needed="baskets: lists of labels")
+        known = np.array(sorted({numbers[label] for label in basket if label in numbers}), dtype=np.int64)
+        if count >= BASKETS_MAX or known.size > BASKET_MAX:
+            got = (count + 1, known.size)
+            raise LocalError("too many baskets or labels", got=got, needed=(BASKETS_MAX, BASKET_MAX))
+        first, second = np.triu_indices(known.size)
+        value = np.where(first == second, DIAGONAL, 1.0)
+        vector[triangle_places(known[first], known[second], len(labels))] += value
     return vector
 
 

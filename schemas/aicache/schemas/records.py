@@ -76,7 +76,7 @@ class Task:
     task: str
     version: int
     state: str  # active | paused | ended
-    kind: str  # sum | mean | weighted-mean | histogram | count-sketch | model | evaluation
+    kind: str  # sum | mean | weighted-mean | histogram | pairs | count-sketch | model | evaluation
     description: str
     purpose: str  # which privacy budget it spends
     length: int

@@ -8,7 +8,7 @@ judged by each member, which says why it refuses. Pure.
 
 from collections.abc import Mapping
 
-_TASK_KINDS = frozenset({"sum", "mean", "weighted-mean", "histogram", "count-sketch", "model", "evaluation"})
+_TASK_KINDS = frozenset({"sum", "mean", "weighted-mean", "histogram", "pairs", "count-sketch", "model", "evaluation"})
 
 WORDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("Task", "state"): frozenset({"active", "paused", "ended"}),

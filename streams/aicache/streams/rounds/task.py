@@ -24,7 +24,7 @@ from aicache.schemas.records import AdaptiveClipping, ModelSpec, Task
 
 Nested = TypeVar("Nested", ModelSpec, AdaptiveClipping)
 
-KINDS = ("sum", "mean", "weighted-mean", "histogram", "count-sketch", "model", "evaluation")
+KINDS = ("sum", "mean", "weighted-mean", "histogram", "pairs", "count-sketch", "model", "evaluation")
 ROBUST = ("none", "trimmed-mean", "median", "norm-filter")
 STATES = ("active", "paused", "ended")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -196,6 +196,8 @@ def _length(values: Mapping[str, Any]) -> int:
             return int(values["sketch_depth"] * values["sketch_width"])
         case "evaluation":
             return EVALUATION_LENGTH
+        case "pairs":
+            return len(values["labels"]) * (len(values["labels"]) + 1) // 2
         case "weighted-mean":
             return len(values["labels"]) + 1  # the weights' sum comes last
         case _:
@@ -279,7 +281,7 @@ def _check_kind(task: Task) -> None:
     needed = _length(
         {name: getattr(task, name) for name in ("kind", "model", "labels", "sketch_depth", "sketch_width")}
     )
-    labelled = bool(task.labels) or task.kind in ("model", "count-sketch", "evaluation")
+    labelled = bool(task.labels) or task.kind in ("pairs", "model", "count-sketch", "evaluation")
     _require(not labelled or task.length == needed, f"the length of this {task.kind} is {needed}", task.length, needed)
     if task.model is not None:
         spec = task.model

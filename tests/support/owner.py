@@ -6,7 +6,8 @@ import numpy as np
 
 from aicache.producers.board import Board
 from aicache.producers.identity import Folder
-from aicache.producers.ledger import DAY_MS, Ledger, Limit
+from aicache.producers.ledger import Ledger, Limit
+from aicache.producers.ledger_lines import DAY_MS
 from aicache.producers.session import Contribution, Limits, Pins, Session
 from aicache.schemas.records import Budget, Enrolment
 from support.rounds import DEPLOYMENT, START_MS, World, entropy_of

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from aicache.privacy.accounting import ORDERS, epsilon_from_rdp, gaussian_rdp
 from aicache.privacy.errors import LocalError
-from aicache.producers.ledger import FILE, LOG_WINDOW_MS, Ledger, Limit
+from aicache.producers import ledger as ledgers
+from aicache.producers.ledger import FILE, LOG_WINDOW_MS, NEW_FILE, Ledger, Limit
+from aicache.producers.ledger_lines import Carried, check_of
 from aicache.streams.rounds.budgets import WINDOW_MS
 
+DAY_MS = 86_400_000
 NOW_MS = 60 * LOG_WINDOW_MS + 5
 COST = gaussian_rdp(0.25)
 LIMIT = Limit(4.0)
@@ -233,7 +236,6 @@ def test_lines_that_do_not_follow_each_other_are_noticed(tmp_path: Path, change)
 
 
 def test_a_negative_charge_with_a_right_check_is_refused(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
     fields = {
         "purpose": "trends",
         "window_start_ms": 0,
@@ -242,7 +244,7 @@ def test_a_negative_charge_with_a_right_check_is_refused(tmp_path: Path) -> None
         "rounds": 1,
         "rdp": (-COST).tolist(),
     }
-    (tmp_path / FILE).write_bytes(json.dumps({"charge": fields, "check": ledger._check_of(fields)}).encode() + b"\n")
+    (tmp_path / FILE).write_bytes(json.dumps({"charge": fields, "check": check_of("", fields)}).encode() + b"\n")
     with pytest.raises(LocalError, match="line 1"):
         Ledger(tmp_path)
 
@@ -262,11 +264,198 @@ def test_a_full_disk_is_an_error_and_nothing_counts_as_charged(tmp_path: Path, m
     assert sorted(Ledger(tmp_path)._seen) == ["r0", "r2"]
 
 
+# ---------------------------------------------------------------- over years
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written anew every few charges."""
+    monkeypatch.setattr(ledgers, "COMPACT_BYTES", 8_000)
+
+
+def charged_daily(
+    folder: Path, days: int, *, purpose: str = "trends", limit: Limit = LIMIT, start_ms: int = NOW_MS
+) -> Ledger:
+    ledger = Ledger(folder)
+    for day in range(days):
+        ledger.charge(purpose, start_ms + day * DAY_MS, f"{purpose}-{day}", COST / 100, limit)
+    return ledger
+
+
+def test_the_file_stays_small_over_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten years, three purposes with windows of a day, a month and a quarter, a round every few days."""
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)  # no test of the disk
+    (tmp_path / "once").mkdir()
+    once = (charged(tmp_path / "once", 1), (tmp_path / "once" / FILE).stat().st_size)[1]
+    ledger, largest = Ledger(tmp_path), 0
+    limits = {"a": Limit(8.0, window_ms=DAY_MS), "b": LIMIT, "c": Limit(8.0, window_ms=90 * DAY_MS)}
+    for day in range(0, 3_650, 5):
+        for purpose, limit in limits.items():
+            ledger.charge(purpose, NOW_MS + day * DAY_MS, f"{purpose}-{day}", COST / 100, limit)
+        largest = max(largest, ledger._end)
+    assert largest <= ledgers.COMPACT_BYTES + 2 * once
+    earlier = ledger.earlier()
+    assert earlier is not None
+    assert earlier.rounds + sum(entry.rounds for entry in ledger.spent()) == 3 * 730
+    assert len(ledger.spent()) < 200
+    again = Ledger(tmp_path)
+    assert (again.earlier(), again.spent()) == (earlier, ledger.spent())
+
+
+@pytest.mark.usefixtures("often")
+def test_a_file_written_anew_says_the_same_of_every_window_that_counts(tmp_path: Path) -> None:
+    ledger = charged_daily(tmp_path, 100)
+    plain = Ledger(tmp_path)
+    assert any(isinstance(line, Carried) for line in ledger._lines)
+    assert plain.spent() == ledger.spent()
+    assert [entry.rounds for entry in ledger.spent()][:2] == [10, 30]
+    assert all(ledger.has(f"trends-{day}") for day in range(60, 100))
+    with pytest.raises(LocalError, match="already"):
+        ledger.charge("trends", NOW_MS + 99 * DAY_MS, "trends-95", COST, LIMIT)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_window_that_is_not_over_keeps_its_whole_cost_whatever_other_purposes_do(tmp_path: Path) -> None:
+    """A purpose with short windows makes the file be written anew; the year of another one goes on."""
+    year = Limit(1.0, window_ms=365 * DAY_MS)
+    start_ms = year.window_start(NOW_MS)
+    before = charged_daily(tmp_path, 20, purpose="yearly", limit=year, start_ms=start_ms).spent()[0]
+    charged_daily(tmp_path, 300, purpose="daily", limit=Limit(8.0, window_ms=DAY_MS), start_ms=start_ms)
+    (after,) = [entry for entry in Ledger(tmp_path).spent() if entry.purpose == "yearly"]
+    assert (after.rounds, after.window_start_ms) == (20, before.window_start_ms)
+    assert after.epsilon == pytest.approx(before.epsilon, rel=1e-12)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_copy_from_before_it_was_written_anew_is_raised_by_the_log(tmp_path: Path) -> None:
+    ledger = charged(tmp_path, 3)
+    backup = (tmp_path / FILE).read_bytes()
+    for number in range(3, 20):
+        ledger.charge("trends", NOW_MS, f"r{number}", COST / 20, LIMIT)
+    assert ledger._compact_end > 0
+    spent = ledger.spent()[0]
+    total = ledger._totals["trends", LIMIT.window_start(NOW_MS)]
+    (tmp_path / FILE).write_bytes(backup)
+    restored = Ledger(tmp_path)
+    start_ms = NOW_MS - NOW_MS % LOG_WINDOW_MS
+    arguments = {"rounds": 20, "last_round": "r19", "opened_ms": NOW_MS, "limit": LIMIT}
+    assert restored.raise_to("trends", start_ms, total, **arguments)
+    assert restored.spent()[0].rounds == spent.rounds
+    assert restored.spent()[0].epsilon == pytest.approx(spent.epsilon)
+    assert not Ledger(tmp_path).raise_to("trends", start_ms, total, **arguments), "written anew or not, it knows all"
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fails_while_it_is_written_anew_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    ledger = Ledger(tmp_path)
+    number = 0
+    while ledger._end <= 8_000:
+        ledger.charge("trends", NOW_MS, f"r{number}", COST / 100, LIMIT)
+        number += 1
+    failed = []
+
+    def fails(*_: object) -> None:
+        failed.append(step)
+        monkeypatch.undo()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((os, "fsync", fails) if step == "fsync" else (Path, "replace", fails)))
+    ledger.charge("trends", NOW_MS, "after", COST / 100, LIMIT)
+    assert failed == [step]
+    again = Ledger(tmp_path)
+    assert again.spent()[0].rounds == number + 1
+    assert again.has("after")
+
+
+class KilledError(BaseException):
+    """Nothing after it runs, as after kill -9."""
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("step", ["open", "fsync", "replace", "sync_folder"])
+def test_a_kill_at_each_step_of_writing_anew_leaves_the_old_file_or_the_whole_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool
+) -> None:
+    ledger, number = Ledger(tmp_path), 0
+    while ledger._end <= 8_000:
+        ledger.charge("trends", NOW_MS, f"r{number}", COST / 100, LIMIT)
+        number += 1
+    owner = {"open": os, "fsync": os, "replace": Path, "sync_folder": ledgers}[step]
+    real = getattr(owner, step)
+
+    def killed(*arguments: object, **named: object) -> None:
+        if done:
+            real(*arguments, **named)
+        raise KilledError
+
+    monkeypatch.setattr(owner, step, killed)
+    with pytest.raises(KilledError):
+        ledger.charge("trends", NOW_MS, "never said", COST / 100, LIMIT)
+    monkeypatch.undo()
+    monkeypatch.setattr(ledgers, "COMPACT_BYTES", 8_000)
+    again = Ledger(tmp_path)
+    assert again.spent()[0].rounds == number
+    assert all(again.has(f"r{n}") for n in range(number))
+    again.charge("trends", NOW_MS, "after", COST / 100, LIMIT)
+    assert Ledger(tmp_path).spent()[0].rounds == number + 1
+
+
+@pytest.mark.usefixtures("often")
+def test_a_new_file_that_is_not_known_to_be_on_disk_stops_the_charge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    while ledger._end <= 8_000:
+        ledger.charge("trends", NOW_MS, f"r{ledger._end}", COST / 100, LIMIT)
+    before = ledger.spent()[0]
+
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ledgers, "sync_folder", fails)
+    with pytest.raises(LocalError, match="nothing is sent"):
+        ledger.charge("trends", NOW_MS, "after", COST / 100, LIMIT)
+    monkeypatch.undo()
+    assert not ledger.has("after")
+    ledger.charge("trends", NOW_MS, "later", COST / 100, LIMIT)
+    assert Ledger(tmp_path).spent()[0].rounds == before.rounds + 1
+
+
+@pytest.mark.usefixtures("often")
+def test_what_a_kill_left_of_a_new_file_is_never_read(tmp_path: Path) -> None:
+    charged(tmp_path, 2)
+    (tmp_path / NEW_FILE).write_bytes(b"half a li")
+    assert Ledger(tmp_path).spent()[0].rounds == 2
+    charged_daily(tmp_path, 30, purpose="other")
+    assert not (tmp_path / NEW_FILE).exists()
+
+
+def test_a_charge_that_does_not_say_how_long_its_window_is_is_kept_for_more_than_a_year(tmp_path: Path) -> None:
+    fields = {
+        "purpose": "trends",
+        "window_start_ms": NOW_MS,
+        "log_window_start_ms": NOW_MS,
+        "round": "old",
+        "rounds": 1,
+        "rdp": COST.tolist(),
+    }
+    (tmp_path / FILE).write_bytes(json.dumps({"charge": fields, "check": check_of("", fields)}).encode() + b"\n")
+    (line,) = Ledger(tmp_path)._lines
+    assert not line.over(NOW_MS + 365 * DAY_MS)
+    assert line.over(NOW_MS + 500 * DAY_MS)
+
+
 def test_two_hundred_kills_leave_no_charge_unrecorded(tmp_path: Path) -> None:
-    """Processes charge and then say so, as if they sent; each is killed with kill -9 at another moment."""
+    """Processes charge and then say so, as if they sent; each is killed with kill -9 at another moment, also of writing anew."""
     script = Path(__file__).parent.parent / "support" / "run_ledger_kills.py"
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), "200"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"kills": 200, "unrecorded": 0}
+    found = json.loads(done.stdout)
+    assert (found["kills"], found["unrecorded"], found["lost"]) == (200, 0, 0)
+    assert found["written_anew"] >= 5

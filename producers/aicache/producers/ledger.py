@@ -1,34 +1,40 @@
 """What a client has spent: a file that is on disk before anything is sent, so that it is never behind what was sent.
 
 One line a charge, appended and synced. Each line carries a check over itself and the line before, so a flipped bit or a missing line
-is noticed; a line that a crash cut short was never acted on and is cut off. Totals are sums of Rényi vectors a purpose and window;
-the epsilon of a total is what the owner's limit is compared with. The log keeps a ledger too (`aicache.budgets`): where it knows of
-more, the file is raised to it, so a lost or restored file cannot spend again.
+is noticed; a line that a crash cut short was never acted on and is cut off. When the file has grown it is written anew, shorter, and
+takes the place of the old one in one step, so it stays small over years (`ledger_lines`). Totals are sums of Rényi vectors a purpose
+and window; the epsilon of a total is what the owner's limit is compared with. The log keeps a ledger too (`aicache.budgets`): where it
+knows of more, the file is raised to it, so a lost or restored file cannot spend again.
 Boundary: one file; the time and the window come as arguments.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aicache.privacy.accounting import ORDERS, check_rdp, epsilon_from_rdp
 from aicache.privacy.errors import LocalError
+from aicache.producers.ledger_lines import (
+    LOG_WINDOW_MS,
+    Carried,
+    Charge,
+    Line,
+    RdpVector,
+    compacted,
+    looks_whole,
+    read_line,
+    write_line,
+)
 
 FILE = "ledger.jsonl"
-DAY_MS = 86_400_000
-LOG_WINDOW_MS = 30 * DAY_MS
-"""The windows of `aicache.budgets` begin at multiples of this."""
-CHECK_LENGTH = 16
+NEW_FILE = "ledger.jsonl.new"
+COMPACT_BYTES = 256 * 1024
+"""A file is written anew when it is larger than this and twice as large as when it was written anew the last time."""
 ROUNDING = 1e-9
 """Two orders of adding the same charges up differ by less, relative."""
-RdpVector = NDArray[np.float64]
 Sharing = Callable[[str], bool]
 
 
@@ -71,45 +77,6 @@ class Spent:
     delta: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Charge:
-    """One line.
-
-    Attributes:
-        window_start_ms: the owner's window.
-        log_window_start_ms: the log's window, in which `aicache.budgets` counts it.
-    """
-
-    purpose: str
-    window_start_ms: int
-    log_window_start_ms: int
-    round_id: str
-    rounds: int
-    rdp: tuple[float, ...]
-
-    def fields(self) -> dict[str, Any]:
-        """As they stand in the file."""
-        return {
-            "purpose": self.purpose,
-            "window_start_ms": self.window_start_ms,
-            "log_window_start_ms": self.log_window_start_ms,
-            "round": self.round_id,
-            "rounds": self.rounds,
-            "rdp": list(self.rdp),
-        }
-
-    @classmethod
-    def of(cls, fields: Any) -> "_Charge":
-        """From the file's fields; ValueError, KeyError or TypeError where they are not a charge."""
-        purpose, round_id, numbers = fields["purpose"], fields["round"], fields["rdp"]
-        whole = (fields["window_start_ms"], fields["log_window_start_ms"], fields["rounds"])
-        if not all(isinstance(number, int) for number in whole) or not all(isinstance(n, float) for n in numbers):
-            raise TypeError
-        if not isinstance(purpose, str) or not isinstance(round_id, str) or whole[2] < 0:
-            raise TypeError
-        return cls(purpose, whole[0], whole[1], round_id, whole[2], tuple(check_rdp(numbers).tolist()))
-
-
 class Ledger:
     """A client's ledger.
 
@@ -126,14 +93,16 @@ class Ledger:
         self._rounds: dict[tuple[str, int], int] = {}
         self._in_log: dict[tuple[str, int], tuple[RdpVector, int]] = {}
         self._seen: set[str] = set()
+        self._lines: list[Line] = []
         self._end = 0
+        self._compact_end = 0
         self._check = ""
-        for charge in self._read():
-            self._note(charge)
+        for line in self._read():
+            self._note(line)
 
     # ------------------------------------------------------------ reading
 
-    def _read(self) -> Iterator[_Charge]:
+    def _read(self) -> Iterator[Line]:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -143,31 +112,20 @@ class Ledger:
                 f"the ledger {self._path} cannot be read ({error}): nothing is spent", got=str(error), needed="a file"
             ) from None
         *lines, rest = data.split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            yield self._parsed(line, number)
-            self._end += len(line) + 1
+        merged = True
+        for number, data in enumerate(lines, start=1):
+            try:
+                line, self._check = read_line(data, self._check)
+            except ValueError:
+                raise self._damaged(number) from None
+            yield line
+            self._end += len(data) + 1
+            merged = merged and (isinstance(line, Carried) or line.rounds != 1)
+            if merged:
+                self._compact_end = self._end
         # A whole charge whose end of line is damaged may have been acted on: it counts, and the next one must not run into it.
-        if rest and self._is_charge(rest[:-1]):
+        if rest and looks_whole(rest[:-1]):
             raise self._damaged(len(lines) + 1)
-
-    def _is_charge(self, line: bytes) -> bool:
-        try:
-            self._check_of(json.loads(line)["charge"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return False
-        return True
-
-    def _parsed(self, line: bytes, number: int) -> _Charge:
-        try:
-            row = json.loads(line)
-            check = self._check_of(row["charge"])
-            if row["check"] != check:
-                raise ValueError
-            charge = _Charge.of(row["charge"])
-        except (ValueError, KeyError, TypeError, RecursionError, LocalError):
-            raise self._damaged(number) from None
-        self._check = check
-        return charge
 
     def _damaged(self, number: int) -> LocalError:
         return LocalError(
@@ -177,17 +135,17 @@ class Ledger:
             needed="a charge with its check",
         )
 
-    def _check_of(self, fields: dict[str, Any]) -> str:
-        return hashlib.sha256((self._check + json.dumps(fields, sort_keys=True)).encode()).hexdigest()[:CHECK_LENGTH]
-
-    def _note(self, charge: _Charge) -> None:
-        key = (charge.purpose, charge.window_start_ms)
-        rdp = np.asarray(charge.rdp)
+    def _note(self, line: Line) -> None:
+        self._lines.append(line)
+        if isinstance(line, Carried):
+            return
+        key = (line.purpose, line.window_start_ms)
+        rdp = np.asarray(line.rdp)
         self._totals[key] = self._totals.get(key, np.zeros(len(ORDERS))) + rdp
-        self._rounds[key] = self._rounds.get(key, 0) + charge.rounds
-        known, rounds = self._known_in_log(charge.purpose, charge.log_window_start_ms)
-        self._in_log[charge.purpose, charge.log_window_start_ms] = known + rdp, rounds + charge.rounds
-        self._seen.add(charge.round_id)
+        self._rounds[key] = self._rounds.get(key, 0) + line.rounds
+        known, rounds = self._known_in_log(line.purpose, line.log_window_start_ms)
+        self._in_log[line.purpose, line.log_window_start_ms] = known + rdp, rounds + line.rounds
+        self._seen.update(line.names)
 
     def _known_in_log(self, purpose: str, log_window_start_ms: int) -> tuple[RdpVector, int]:
         return self._in_log.get((purpose, log_window_start_ms), (np.zeros(len(ORDERS)), 0))
@@ -247,7 +205,10 @@ class Ledger:
         self.check(purpose, opened_ms, round_id, rdp, limit, shares)
         cost = tuple(check_rdp(rdp).tolist())
         log_window_ms = opened_ms - opened_ms % LOG_WINDOW_MS
-        self._append(_Charge(purpose, limit.window_start(opened_ms), log_window_ms, round_id, 1, cost))
+        charge = Charge(purpose, limit.window_start(opened_ms), log_window_ms, limit.window_ms, (round_id,), 1, cost)
+        if self._end > max(COMPACT_BYTES, 2 * self._compact_end):
+            self._compact(opened_ms)
+        self._append(charge)
 
     def raise_to(
         self,
@@ -287,13 +248,12 @@ class Ledger:
             return False
         missing = np.where(lacking, total, 0.0) - np.where(lacking, known, 0.0)
         more = max(rounds - known_rounds, 0)
-        self._append(_Charge(purpose, start_ms, log_window_start_ms, last_round, more, tuple(missing.tolist())))
+        cost = tuple(missing.tolist())
+        self._append(Charge(purpose, start_ms, log_window_start_ms, limit.window_ms, (last_round,), more, cost))
         return True
 
-    def _append(self, charge: _Charge) -> None:
-        fields = charge.fields()
-        check = self._check_of(fields)
-        line = json.dumps({"charge": fields, "check": check}).encode() + b"\n"
+    def _append(self, charge: Charge) -> None:
+        line, check = write_line(charge, self._check)
         try:
             made = not self._path.exists()
             with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
@@ -306,17 +266,61 @@ class Ledger:
             if made:
                 sync_folder(self._path.parent)
         except OSError as error:
-            raise LocalError(
-                f"the ledger {self._path} cannot be written ({error}): nothing is sent",
-                got=str(error),
-                needed="space on the disk",
-            ) from None
+            raise self._unwritten(error) from None
         self._end += len(line)
         self._check = check
         self._note(charge)
 
+    def _unwritten(self, error: OSError) -> LocalError:
+        return LocalError(
+            f"the ledger {self._path} cannot be written ({error}): nothing is sent",
+            got=str(error),
+            needed="space on the disk",
+        )
+
+    def _compact(self, now_ms: int) -> None:
+        """Write the file anew, in as few lines as it needs; at every instant the folder holds the old file or the whole new one.
+
+        Raises:
+            LocalError: the new file is in its place, but that is not known to be on disk. Before, an error of the disk is no reason
+                to stop: the old file stands, and the charge that comes next is appended to it.
+        """
+        lines, parts, check = compacted(self._lines, now_ms), [], ""
+        for line in lines:
+            part, check = write_line(line, check)
+            parts.append(part)
+        data = b"".join(parts)
+        new = self._path.with_name(NEW_FILE)
+        try:
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+        except OSError:
+            self._compact_end = self._end  # tried again when it has doubled
+            return
+        self._totals, self._rounds, self._in_log, self._seen, self._lines = {}, {}, {}, set(), []
+        for line in lines:
+            self._note(line)
+        self._end = self._compact_end = len(data)
+        self._check = check
+        try:
+            sync_folder(self._path.parent)
+        except OSError as error:
+            raise self._unwritten(error) from None
+
+    def earlier(self, delta: float = 1e-6) -> Spent | None:
+        """What windows that are long over have cost, all purposes together; None where nothing was written together so far."""
+        carried = [line for line in self._lines if isinstance(line, Carried)]
+        if not carried:
+            return None
+        rdp = np.sum([line.rdp for line in carried], axis=0)
+        until_ms = max(line.until_ms for line in carried)
+        return Spent("", until_ms, sum(line.rounds for line in carried), epsilon_from_rdp(rdp, delta), delta)
+
     def spent(self, delta: float = 1e-6) -> list[Spent]:
-        """All totals, newest window first."""
+        """The totals of all windows that are not long over, newest first."""
         return [
             Spent(purpose, start_ms, self._rounds[purpose, start_ms], epsilon_from_rdp(rdp, delta), delta)
             for (purpose, start_ms), rdp in sorted(self._totals.items(), key=lambda entry: (-entry[0][1], entry[0][0]))

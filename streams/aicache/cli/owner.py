@@ -41,13 +41,18 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             "epsilon_left": left,
             "delta": client.delta,
         }
-        print_json({"folder": client.folder, "now": now, "spent": rows})
+        print_json({"folder": client.folder, "now": now, "spent": rows, "earlier": ledger.earlier(client.delta)})
         return
     if rows:
         cells = [(row.purpose, _day(row.window_start_ms), row.rounds, f"{row.epsilon:.3f}") for row in rows]
         print_table(("purpose", "window from", "rounds", "epsilon"), cells)
     else:
         say(f"Nothing was spent: {client.folder} has no charge.")
+    earlier = ledger.earlier(client.delta)
+    if earlier is not None:
+        say(
+            f"\nBefore {_day(earlier.window_start_ms)}, all purposes: {earlier.rounds} rounds, epsilon {earlier.epsilon:.3f}."
+        )
     say(
         f"\nNow: {spent:.3f} of {client.epsilon_max:g} spent, {left:.3f} left until {_day(window_ms + limit.window_ms)}, "
         f"delta {client.delta:g}; all purposes together."

@@ -1,0 +1,185 @@
+"""What is kept of a pseudonym: it is bounded in what it teaches, forgotten on its wish, and its feedback is learned exactly once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aicache.schemas.records import FeedbackSums, Recommendation, UsageBatch, UsageEvent
+from aicache.streams.recommendations import feedback, logic
+from aicache.streams.recommendations.feedback import OBSERVE, ON, WINDOW_MS, Policy
+from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.recommendations.off_policy import ONE, TERMS
+from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX
+from aicache.streams.recommendations.person import WINDOW_MS as TEACHING_MS
+from aicache.streams.runtime.contract import Batch, Message, Step
+from support.folds import changelog, play
+
+FOLD = Recommendations()
+OBSERVING = Recommendations(Policy(OBSERVE))
+
+
+def event(kind: str, items: Sequence[str], *, position: int = -1, answer: str = "", time_s: int = 0) -> UsageEvent:
+    return UsageEvent(kind, time_s, list(items), [], "", 1, b"", position, 0.0, answer)
+
+
+def said(offset: int, pseudonym: int, *events: UsageEvent, time_ms: int = 0) -> Message:
+    usage = UsageBatch("test", name_of(pseudonym), 1, 0, "python", "", "linux", "build", "pytest@9", list(events))
+    return Message("aicache.usage", 0, offset, time_ms, usage.pseudonym, usage)
+
+
+def name_of(pseudonym: int) -> bytes:
+    return pseudonym.to_bytes(16, "big")
+
+
+def crowd(people: int, random: np.random.Generator) -> list[Message]:
+    """Baskets of three of fifty items, a few of them often."""
+    weight = 1.0 / (1 + np.arange(50))
+    baskets = [random.choice(50, 3, replace=False, p=weight / weight.sum()).tolist() for _ in range(people)]
+    return [
+        said(n, n % 500, event("used", [f"tag:t{item}" for item in basket]), time_ms=n * 1_000)
+        for n, basket in enumerate(baskets)
+    ]
+
+
+# ---------------------------------------------------------------- flood
+
+
+def neighbours(state: logic.State, item: str) -> dict[str, float]:
+    """How often each item came with one, of 1."""
+    known, model = state.model.vocabulary, state.model.neighbours
+    [number] = known.known([item])
+    return {name: model.conditional(number, other) for other, name in enumerate(known.names)}
+
+
+def test_a_flood_from_one_pseudonym_hardly_moves_a_list_of_neighbours() -> None:
+    """1,500 honest baskets, then 20,000 events of one pseudonym that wants `tag:spam` beside the item that is used most."""
+    honest = crowd(1_500, np.random.default_rng(1))
+    flood = [
+        said(1_500 + n, 9_999, *[event("used", ["tag:t0", "tag:spam"])] * 50, time_ms=honest[-1].timestamp_ms)
+        for n in range(400)
+    ]
+    state, _ = play(FOLD, [], honest)
+    before, learned = neighbours(state, "tag:t0"), state.examples
+    FOLD.apply(state, Batch(0, flood))
+    after = neighbours(state, "tag:t0")
+    assert state.examples - learned == ITEM_MAX
+    assert sorted(after, key=lambda name: -after[name])[:10] == sorted(before, key=lambda name: -before[name])[:10]
+    assert max(abs(after[name] - share) for name, share in before.items()) < 0.01
+    assert after["tag:spam"] < 0.015
+
+
+def test_a_pseudonym_teaches_an_item_a_few_times_an_hour_and_a_bounded_number_of_items() -> None:
+    often = [said(n, 1, event("used", ["tag:a"])) for n in range(50)]
+    state, _ = play(FOLD, [], often)
+    assert state.examples == ITEM_MAX
+    state, _ = play(FOLD, [], [*often, said(50, 1, event("used", ["tag:a"]), time_ms=TEACHING_MS)])
+    assert state.examples == ITEM_MAX + 1
+    many = [said(n, 1, event("used", [f"tag:i{n}-{m}" for m in range(64)])) for n in range(20)]
+    state, _ = play(FOLD, [], many)
+    assert len([name for name in state.model.vocabulary.names if name.startswith("tag:")]) == ITEMS_MAX
+
+
+def test_what_no_longer_teaches_is_still_at_hand_for_its_own_answers() -> None:
+    pairs = [said(n, n, event("used", ["tag:wifi", "tag:driver"])) for n in range(20)]
+    often = [said(20 + n, 99, event("used", ["tag:wifi"])) for n in range(ITEM_MAX + 2)]
+    _, steps = play(FOLD, [], [*pairs, *often])
+    last = steps[-1].outputs[-1].record
+    assert isinstance(last, Recommendation)
+    assert last.items[0].item == "tag:driver"
+
+
+def test_a_context_without_namespaces_is_dead_lettered() -> None:
+    bad = replace(event("used", ["tag:a"]), context=["no namespace"])
+    _, (step,) = play(FOLD, [], [said(0, 1, bad)])
+    assert [error.reason for _, error in step.dead] == ["bad-item"]
+
+
+# ---------------------------------------------------------------- erasure
+
+
+def test_an_erased_pseudonym_is_as_one_that_never_was() -> None:
+    log = [said(n, n % 5, event("used", [f"tag:t{n % 7}"])) for n in range(40)]
+    log.append(Message("aicache.usage", 0, 40, 0, name_of(3), None))
+    state, steps = play(OBSERVING, [7, 23], log)
+    kept = changelog(steps)
+    assert name_of(3) not in state.people
+    assert not any(name_of(3) in key or name_of(3).hex().encode() in value for key, value in kept.items())
+    assert len(state.people) == 4
+    again = OBSERVING.load(0, kept.items(), OBSERVING.version)
+    later = [said(41, 3, event("used", ["tag:t1"]))]
+    assert OBSERVING.apply(again, Batch(0, later)) == OBSERVING.apply(state, Batch(0, later))
+
+
+def test_an_erasure_takes_the_open_answers_with_it() -> None:
+    log = [said(n, n % 2, event("used", [f"tag:t{n % 7}", f"tag:t{n % 3 + 7}"])) for n in range(40)]
+    state, _ = play(OBSERVING, [], [*log, Message("aicache.usage", 0, 40, 0, name_of(1), None)])
+    assert state.feedback.answers
+    assert {answered.pseudonym for answered in state.feedback.answers.values()} == {name_of(0).hex()}
+
+
+def test_a_tombstone_for_nobody_changes_nothing() -> None:
+    _, (step,) = play(FOLD, [], [Message("aicache.usage", 0, 0, 0, name_of(3), None)])
+    assert step == Step()
+
+
+# ---------------------------------------------------------------- feedback through the log
+
+
+def conversation(policy: Policy, rounds: int) -> list[Message]:
+    """Each answer is shown, its second item taken in every third; played along, as the answers have to be known."""
+    fold = Recommendations(policy)
+    state, log = fold.empty(0), list[Message]()
+    for n in range(20):
+        log.append(said(len(log), 1_000 + n, event("used", [f"tag:t{m}" for m in range(n % 5, n % 5 + 8)])))
+    fold.apply(state, Batch(0, log))
+    for n in range(rounds):
+        time_ms = n * 60_000
+        asked = said(len(log), n, event("used", [f"tag:t{n % 3}"]), time_ms=time_ms)
+        log.append(asked)
+        [output] = fold.apply(state, Batch(0, [asked])).outputs[-1:]
+        assert isinstance(output.record, Recommendation)
+        names = [item.item for item in output.record.items]
+        place = f"0/{asked.offset}"
+        told = [event("shown", names, position=0, answer=place)]
+        told += [event("taken", names[1:2], position=1, answer=place)] if n % 3 == 0 else []
+        log.append(said(len(log), n, *told, time_ms=time_ms + 1))
+        fold.apply(state, Batch(0, [log[-1]]))
+    return log
+
+
+@pytest.mark.parametrize("mode", [OBSERVE, ON])
+def test_feedback_is_the_same_however_the_log_is_cut_and_from_the_changelog(mode: str) -> None:
+    policy = Policy(mode, 0.2)
+    log, fold = conversation(policy, 70), Recommendations(policy)
+    whole_state, whole = play(fold, [], log)
+    _, pieces = play(fold, [3, 40, 41, 100], log)
+    assert [output for step in whole for output in step.outputs] == [o for step in pieces for o in step.outputs]
+    assert changelog(whole) == changelog(pieces)
+    again = fold.load(0, changelog(pieces).items(), fold.version)
+    later = [replace(message, offset=len(log) + n, timestamp_ms=5_000_000) for n, message in enumerate(log[-30:])]
+    assert fold.apply(again, Batch(0, later)) == fold.apply(whole_state, Batch(0, later))
+
+
+def test_sums_are_published_for_every_few_answers_and_propensities_with_each() -> None:
+    log = conversation(Policy(OBSERVE), 30 + feedback.PUBLISH_EVERY)
+    _, (step,) = play(OBSERVING, [], log)
+    records = [output.record for output in step.outputs]
+    sums = [record for record in records if isinstance(record, FeedbackSums)]
+    assert [(found.namespace, found.partition) for found in sums] == [("tag", 0)]
+    matrix = np.frombuffer(sums[0].sums, dtype="<f8").reshape(TERMS, TERMS)
+    assert matrix[ONE, ONE] == feedback.PUBLISH_EVERY
+    answers = [record for record in records if isinstance(record, Recommendation)]
+    assert any(item.propensity < 1 for item in answers[-1].items)
+    assert all(0 < item.propensity <= 1 for answer in answers for item in answer.items)
+
+
+def test_switched_off_answers_are_in_the_rankers_order_and_feedback_leaves_no_trace() -> None:
+    log = conversation(Policy(OBSERVE), 10)
+    state, (step,) = play(FOLD, [], [replace(m, timestamp_ms=m.timestamp_ms + WINDOW_MS) for m in log])
+    assert state.feedback.answers == {} and state.feedback.standings == {}
+    answers = [o.record for o in step.outputs if isinstance(o.record, Recommendation)]
+    assert all(item.propensity == 1 for answer in answers for item in answer.items)
+    scores = [[item.score for item in answer.items] for answer in answers]
+    assert scores == [sorted(row, reverse=True) for row in scores]

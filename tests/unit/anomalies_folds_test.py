@@ -8,7 +8,7 @@ import pytest
 
 from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Incident, SeriesCount, UsageBatch, UsageEvent
-from aicache.streams.anomalies import incidents, logic, people, sketches
+from aicache.streams.anomalies import comparing, incidents, logic, people, sketches
 from aicache.streams.anomalies.incidents import Incidents
 from aicache.streams.anomalies.logic import Anomalies
 from aicache.streams.anomalies.trends import Trends
@@ -289,7 +289,7 @@ def test_a_window_that_was_judged_is_not_judged_again() -> None:
 
 
 def test_the_comparisons_seen_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents, "TESTS_MAX", 10)
+    monkeypatch.setattr(comparing, "TESTS_MAX", 10)
     records = [series(window, f"pypi:tool@{window}.{r}", 10, 0) for window in range(30) for r in range(2)]
     state, steps = play(CONTROL, [], log_of(records))
     assert len(state.comparisons) <= 10

@@ -1,21 +1,21 @@
-"""What the control plane of anomalies remembers, and how it is written to its changelog: windows, comparisons, rates, incidents. Pure."""
+"""What the control plane of anomalies remembers: windows, comparisons, rates, people, rounds, incidents. `written` writes it down. Pure."""
 
-import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aicache.schemas.codec import Codec, SingleObject
-from aicache.schemas.records import Incident
+from aicache.schemas.records import Acknowledgement, Guarantee, Incident
 from aicache.streams.anomalies import sketches
+from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison
 from aicache.streams.anomalies.detectors.rate import RateChange
 from aicache.streams.anomalies.detectors.release import ReleaseComparison
-
-CODEC = Codec(SingleObject())  # of state, which stays the same whatever the wire form of topics
+from aicache.streams.anomalies.detectors.shift import Shift
 
 Test = tuple[str, str, str]  # series, release, kind
 Partials = dict[
-    tuple[str, int], tuple[int, int, sketches.Sketch]
-]  # by release and partition: events, failures, durations
+    tuple[str, int], tuple[int, int, sketches.Sketch, int]
+]  # by release and partition: events, failures, durations, people
+Cells = dict[tuple[str, str], dict[int, tuple[int, int]]]  # by candidate and stratum, then partition: people, failing
+
+DRIFT_WARM_UP = 60
 
 
 @dataclass(slots=True)
@@ -57,6 +57,99 @@ class Rate:
 
 
 @dataclass(slots=True)
+class Drift:
+    """The durations of a series, whatever the release.
+
+    Attributes:
+        detector: of the logarithms of windows' medians; begins anew after each shift.
+        points, total: medians that the detector has seen, and the sum of their logarithms.
+        recent: the logarithms of the newest few.
+        before: seconds, before the shift that is an incident.
+        seen_s, worse_s: its newest window, and the newest one that was slower than before the shift.
+    """
+
+    detector: Shift = field(default_factory=lambda: Shift(warm_up=DRIFT_WARM_UP))
+    points: int = 0
+    total: float = 0.0
+    recent: list[float] = field(default_factory=list)
+    before: float = 0.0
+    seen_s: int = 0
+    worse_s: int = 0
+
+
+@dataclass(slots=True)
+class Signature:
+    """A signature as it was first seen.
+
+    Attributes:
+        first_s, release: its first window, and the release with which it came.
+        seen_s: its newest window.
+        people: how many have told it with that release, by partition.
+        checked: the newest round whose opened sum was asked for it.
+        estimate, error: people by that sum; 0 until it passed.
+        guarantee: of the sum.
+        told: whether it has been an incident.
+    """
+
+    first_s: int
+    release: str
+    seen_s: int = 0
+    people: dict[int, int] = field(default_factory=dict)
+    checked: str = ""
+    estimate: float = 0.0
+    error: float = 0.0
+    guarantee: Guarantee | None = None
+    told: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """Of a task, what reading its opened sums takes."""
+
+    version: int
+    kind: str
+    noise: str
+    members: int
+    threshold: int
+    honest: int
+    depth: int
+    width: int
+    active: bool
+
+
+@dataclass(slots=True)
+class Table:
+    """The newest opened count sketch of a task: integers, row-major, `scale` of them a person."""
+
+    round_id: str
+    number: int
+    depth: int
+    width: int
+    scale: float
+    sums: bytes
+    guarantee: Guarantee
+
+
+@dataclass(slots=True)
+class Rounds:
+    """A release's comparison by opened sums with noise in them.
+
+    Attributes:
+        number: order in which comparisons began; decides the level.
+        test: the evidence.
+        clients: of the release, over all rounds.
+        rdp: divergences of the rounds together.
+        quiet: rounds in a row in which it was not worse.
+    """
+
+    number: int
+    test: NoisyReleaseComparison = field(default_factory=NoisyReleaseComparison)
+    clients: float = 0.0
+    rdp: list[float] = field(default_factory=list)
+    quiet: int = 0
+
+
+@dataclass(slots=True)
 class State:
     """What the control plane knows.
 
@@ -67,6 +160,15 @@ class State:
         windows: counts of windows that are not yet judged, by their start and series.
         comparisons, rates, open: evidence, and the incidents that are not resolved.
         by_series: the comparisons of each series.
+        acknowledged: what people know of, by incident.
+        held: incidents that wait for their turn to be told; whether nothing of them was told yet.
+        hour, told: the hour of event time, and what was told in it.
+        drifts, signatures: evidence by series.
+        began_s: the first window of all.
+        plans, tables: tasks, and their newest opened sketches.
+        rounds, compared: comparisons by opened sums, by task and release, and how many were begun.
+        periods: people by what they had, by start of the period and outcome, until they are judged.
+        judged_s, cells: start of the newest period that was judged, and cells of those that were not.
     """
 
     deployment: str = ""
@@ -79,6 +181,20 @@ class State:
     rates: dict[str, Rate] = field(default_factory=dict)
     open: dict[str, Incident] = field(default_factory=dict)
     by_series: dict[str, set[Test]] = field(default_factory=dict)
+    acknowledged: dict[str, Acknowledgement] = field(default_factory=dict)
+    held: dict[str, bool] = field(default_factory=dict)
+    hour: int = 0
+    told: int = 0
+    drifts: dict[str, Drift] = field(default_factory=dict)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    began_s: int = 0
+    plans: dict[str, Plan] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    rounds: dict[tuple[str, str], Rounds] = field(default_factory=dict)
+    compared: int = 0
+    periods: dict[int, dict[str, Cells]] = field(default_factory=dict)
+    judged_s: int = -1
+    cells: int = 0
 
     def keep(self, test: Test, comparison: Comparison) -> None:
         """Add a comparison."""
@@ -91,85 +207,3 @@ class State:
         self.by_series[test[0]].discard(test)
         if not self.by_series[test[0]]:
             del self.by_series[test[0]]
-
-
-def load(entries: Iterable[tuple[bytes, bytes]]) -> State:
-    """The state that wrote these entries."""
-    state = State()
-    for key, value in entries:
-        kind, name = key[:1], key[1:]
-        if kind == b"m":
-            state.deployment, state.newest_s, state.closed_s, state.tests, state.found = json.loads(value)
-        elif kind == b"w":
-            start_s, series = json.loads(name)
-            state.windows[start_s, series] = {
-                (release, partition): (events, failures, _sketch(sketch))
-                for release, partition, events, failures, sketch in json.loads(value)
-            }
-        elif kind == b"c":
-            number, numbers, sketch, seen_s, worse_s, recent = json.loads(value)
-            comparison = Comparison(number, ReleaseComparison(), _sketch(sketch), seen_s, worse_s, tuple(recent))
-            comparison.test.restore(numbers)
-            series, release, what = json.loads(name)
-            state.keep((series, release, what), comparison)
-        elif kind == b"r":
-            values, seen_s, worse_s, before = json.loads(value)
-            rate = Rate(RateChange(), seen_s, worse_s, before)
-            rate.detector.restore(values)
-            state.rates[name.decode()] = rate
-        elif kind == b"i":
-            state.open[name.decode()] = CODEC.decode(value, Incident).record
-    return state
-
-
-def meta_entry(state: State) -> tuple[bytes, bytes]:
-    """The changelog's entry of what is not in any other."""
-    fields = [state.deployment, state.newest_s, state.closed_s, state.tests, state.found]
-    return b"m", json.dumps(fields).encode()
-
-
-def window_key(window: tuple[int, str]) -> bytes:
-    """The changelog's key of a window."""
-    return b"w" + json.dumps(window).encode()
-
-
-def window_value(partials: Partials) -> bytes:
-    """The changelog's value of a window."""
-    rows = [[release, partition, *counts] for (release, partition), counts in sorted(partials.items())]
-    return json.dumps(rows).encode()
-
-
-def comparison_key(test: Sequence[str]) -> bytes:
-    """The changelog's key of a comparison."""
-    return b"c" + json.dumps(list(test)).encode()
-
-
-def comparison_value(comparison: Comparison) -> bytes:
-    """The changelog's value of a comparison."""
-    numbers = comparison.test.numbers()
-    seen = [comparison.seen_s, comparison.worse_s, comparison.recent]
-    return json.dumps([comparison.number, numbers, comparison.sketch, *seen]).encode()
-
-
-def rate_key(series: str) -> bytes:
-    """The changelog's key of a rate."""
-    return b"r" + series.encode()
-
-
-def rate_value(rate: Rate) -> bytes:
-    """The changelog's value of a rate."""
-    return json.dumps([rate.detector.values, rate.seen_s, rate.worse_s, rate.before]).encode()
-
-
-def incident_key(name: str) -> bytes:
-    """The changelog's key of an incident."""
-    return b"i" + name.encode()
-
-
-def incident_value(incident: Incident) -> bytes:
-    """The changelog's value of an incident."""
-    return CODEC.encode(incident)
-
-
-def _sketch(pairs: dict[str, float]) -> sketches.Sketch:
-    return {float(bucket): count for bucket, count in pairs.items()}

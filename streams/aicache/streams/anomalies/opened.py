@@ -1,0 +1,227 @@
+"""What opened sums tell: releases compared under noise, and which signatures many people have.
+
+A histogram task compares releases if its labels are those of `release_labels`: each client is in one place a round, the release that
+it runs and whether that failed. A count-sketch task named `signatures…` counts who has which signature. σ is that of all noise that is in
+the sum, more than what the guarantee counts on. Releases are compared by p-values whose levels add up to `announcing.FDR`, so
+that the chance of any false one stays under it. The incident carries the guarantee of all rounds that it was found from.
+A round whose task is not known yet is left out. Pure.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+
+from aicache.privacy import accounting
+from aicache.privacy.errors import LocalError, RemoteError
+from aicache.producers.vectors import sketch_estimate
+from aicache.schemas.records import Aggregate, Guarantee, Incident, Task
+from aicache.streams.anomalies import announcing, written
+from aicache.streams.anomalies.announcing import FAILURES, GROWTH, family, level, name_of
+from aicache.streams.anomalies.comparing import RATIO_MIN
+from aicache.streams.anomalies.detectors.noisy_release import NoisyWindow
+from aicache.streams.anomalies.evidence import Plan, Rounds, State, Table
+from aicache.streams.rounds.heavy import error_bound
+from aicache.streams.runtime.contract import Step
+
+SKETCH, HISTOGRAM = "count-sketch", "histogram"
+SIGNATURES_TASK = "signatures"
+FINE, FAILED = " fine", " failed"
+TASKS_MAX = 64
+TABLE_MAX = 65_536
+"""Counters of a sketch that is kept: it has to fit an entry of the changelog."""
+RELEASES_MAX = 1_000
+QUIET_ROUNDS = 3
+SUBJECT = "task:"
+GAUSSIAN = "discrete-gaussian-sum"
+
+
+def release_labels(releases: list[str]) -> list[str]:
+    """The labels of a histogram task that compares these releases."""
+    return [release + end for release in releases for end in (FINE, FAILED)]
+
+
+def take_task(state: State, task: Task, step: Step) -> None:
+    """Learn how a task's sums are read, if they are of use here."""
+    plan = Plan(
+        version=task.version,
+        kind=task.kind,
+        noise=task.noise,
+        members=task.members,
+        threshold=task.threshold,
+        honest=task.honest,
+        depth=task.sketch_depth,
+        width=task.sketch_width,
+        active=task.state != "ended",
+    )
+    is_of_use = (task.kind == SKETCH and task.task.startswith(SIGNATURES_TASK)) or (
+        task.kind == HISTOGRAM and bool(task.labels) and all(label.endswith((FINE, FAILED)) for label in task.labels)
+    )
+    if not is_of_use or (task.task not in state.plans and len(state.plans) >= TASKS_MAX):
+        return
+    state.plans[task.task] = plan
+    step.changed[written.plan_key(task.task)] = written.plain_value(plan)
+
+
+def take_aggregate(state: State, opened: Aggregate, step: Step) -> None:
+    """Learn an opened sum.
+
+    Raises:
+        RemoteError: `bad-sum`: it does not fit its task.
+    """
+    plan = state.plans.get(opened.task)
+    if plan is None or plan.version != opened.task_version or plan.kind != opened.kind:
+        return
+    if opened.guarantee.mechanism != GAUSSIAN:
+        return  # what is said of its noise here would not hold
+    if len(opened.sum) != 8 * opened.length or not opened.scale > 0 or not opened.guarantee.sigma > 0:
+        raise RemoteError("an opened sum does not fit", reason="bad-sum", got=len(opened.sum), needed=8 * opened.length)
+    state.deployment = opened.deployment
+    if plan.kind == SKETCH:
+        _keep(state, plan, opened, step)
+    else:
+        _compare(state, plan, opened, step)
+
+
+def estimate(table: Table, name: str, candidates: int) -> tuple[float, float]:
+    """How many people have a name, and within what that is right, for so many names that may be asked for."""
+    counters = np.frombuffer(table.sums, "<i8").reshape(table.depth, table.width) / table.scale
+    return sketch_estimate(counters, name, table.depth, table.width), error_bound(counters, candidates)
+
+
+def _keep(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
+    if opened.length != plan.depth * plan.width:
+        raise RemoteError(
+            "a sketch is depth × width", reason="bad-sum", got=opened.length, needed=plan.depth * plan.width
+        )
+    known = state.tables.get(opened.task)
+    if opened.length > TABLE_MAX or (known is not None and known.number >= opened.number):
+        return
+    table = Table(opened.round_id, opened.number, plan.depth, plan.width, opened.scale, opened.sum, opened.guarantee)
+    state.tables[opened.task] = table
+    step.changed[written.table_key(opened.task)] = written.table_value(table)
+
+
+# ---------------------------------------------------------------- releases
+
+
+def _compare(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
+    people = np.frombuffer(opened.sum, "<i8") / opened.scale
+    counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for label, value in zip(opened.labels, people.tolist(), strict=True):
+        failed = label.endswith(FAILED)
+        release = label.removesuffix(FAILED if failed else FINE)
+        counts[release][0] += value
+        counts[release][1] += value * failed
+    sigma = _sigma(plan, opened)
+    for release in sorted(counts):
+        kin = [other for other in counts if other != release and family(other) == family(release)]
+        known = state.open.get(name_of(_subject(opened.task), FAILURES, family(release)))
+        bad = set(known.versions) if known else set()
+        others = [other for other in kin if other not in bad] or kin
+        if others:
+            clients, failures = counts[release]
+            window = _window(clients, failures, [counts[other] for other in others], sigma)
+            _learn(state, opened, release, window, known, step)
+
+
+def _sigma(plan: Plan, opened: Aggregate) -> float:
+    """Standard deviation of the noise in each count, in clients."""
+    groups = max(1, sum(group.status == "opened" for group in opened.groups))
+    try:
+        sigma = accounting.total_sigma(
+            plan.noise, opened.guarantee.sigma, plan.members, plan.threshold, plan.honest, max(opened.n, 1)
+        )
+    except LocalError as error:
+        raise RemoteError("the noise of a sum cannot be told", reason="bad-sum", got=str(error)) from error
+    return sigma * math.sqrt(groups) / opened.scale
+
+
+def _window(clients: float, failures: float, others: list[list[float]], sigma: float) -> NoisyWindow:
+    """What the detector is told: it takes the others for one place, so its σ covers the noise of all of them, as far as that weighs."""
+    other_clients = sum(one[0] for one in others)
+    weight = min(clients / other_clients, 1e3) ** 2 if other_clients > 0 else 1.0
+    factor = math.sqrt((1 + len(others) * weight) / (1 + weight))
+    return NoisyWindow(clients, failures, other_clients, sum(one[1] for one in others), sigma * factor)
+
+
+def _learn(
+    state: State, opened: Aggregate, release: str, window: NoisyWindow, known: Incident | None, step: Step
+) -> None:
+    key = (opened.task, release)
+    rounds = state.rounds.get(key)
+    if rounds is None:
+        if len(state.rounds) >= RELEASES_MAX:
+            return
+        state.compared += 1
+        rounds = state.rounds[key] = Rounds(state.compared)
+    rounds.test.learn_one(window)
+    rounds.clients += max(window.clients, 0.0)
+    now = opened.guarantee.rdp
+    rounds.rdp = [a + b for a, b in zip(rounds.rdp or [0.0] * len(now), now, strict=True)]
+    expected = window.other_failures / window.other_clients * window.clients if window.other_clients > 0 else 0.0
+    is_worse = window.failures > RATIO_MIN * expected + 2 * math.sqrt(max(expected, 0.0) + window.sigma**2)
+    rounds.quiet = 0 if is_worse else rounds.quiet + 1
+    incident = _incident(state, opened, release, rounds, known)
+    if known is not None and release in known.versions:
+        if _is_over(state, opened.task, known):
+            announcing.publish(state, replace(known, status="resolved", updated_s=opened.closed_ms // 1000), step)
+            begin_anew(state, known, step)
+            return
+        if release == known.release and incident.n >= known.n * GROWTH:
+            announcing.publish(state, incident, step)
+    elif rounds.test.p_value <= level(rounds.number, 0):
+        announcing.publish(state, incident, step)
+    step.changed[written.rounds_key(*key)] = written.rounds_value(rounds)
+
+
+def _is_over(state: State, task: str, known: Incident) -> bool:
+    found = [state.rounds[task, release] for release in known.versions if (task, release) in state.rounds]
+    return all(rounds.quiet >= QUIET_ROUNDS for rounds in found)
+
+
+def begin_anew(state: State, incident: Incident, step: Step) -> None:
+    """Forget the rounds of an incident that is over."""
+    for release in incident.versions:
+        key = (incident.subject.removeprefix(SUBJECT), release)
+        if state.rounds.pop(key, None) is not None:
+            step.changed[written.rounds_key(*key)] = None
+
+
+def _subject(task: str) -> str:
+    return SUBJECT + task
+
+
+def _incident(state: State, opened: Aggregate, release: str, rounds: Rounds, known: Incident | None) -> Incident:
+    seen, expected = rounds.test.rate, rounds.test.other_rate
+    at_s = opened.closed_ms // 1000
+    return Incident(
+        deployment=state.deployment,
+        incident=name_of(_subject(opened.task), FAILURES, family(release)),
+        status="opened" if known is None else "growing",
+        kind=FAILURES,
+        subject=_subject(opened.task),
+        release=release if known is None else known.release,
+        versions=sorted({release, *(known.versions if known else [])}),
+        since_s=at_s if known is None else known.since_s,
+        updated_s=at_s,
+        seen=seen,
+        expected=expected,
+        unit="share of clients",
+        severity=announcing.severity(seen, expected, 1e-4),
+        confidence=1.0 - rounds.test.p_value,
+        explanation=(
+            f"{release} fails for about {seen:.1%} of clients, other releases for {expected:.1%}, counted with noise in "
+            f"{rounds.test.rounds} rounds"
+        ),
+        n=round(rounds.clients),
+        guarantee=_together(opened, rounds),
+    )
+
+
+def _together(opened: Aggregate, rounds: Rounds) -> Guarantee:
+    """The guarantee of all rounds that the comparison was made from."""
+    one = opened.guarantee
+    epsilon = accounting.epsilon_from_rdp(np.array(rounds.rdp), one.delta) if rounds.rdp else one.epsilon
+    return replace(one, window=f"task:{opened.task}", epsilon=epsilon, rdp=list(rounds.rdp))

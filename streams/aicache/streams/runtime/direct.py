@@ -86,7 +86,12 @@ class DirectShell(Generic[S]):
             fetch_wait_max_ms=10,
         )
         if instance is not None:
-            config["group.instance.id"] = instance
+            # The new protocol refuses a killed worker's name until its session is over (KIP-848); the classic one takes it back at once.
+            config |= {
+                "group.instance.id": instance,
+                "group.protocol": "classic",
+                "partition.assignment.strategy": "cooperative-sticky",
+            }
         self._consumer = Consumer(config)
         self._pool = ThreadPoolExecutor(OPENING_MAX, thread_name_prefix="task")
 

@@ -538,16 +538,18 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class ItemTable:
-    """Neighbours of one item, for scoring on the client. Topic insights.tables, key = item."""
+    """Neighbours of one item, for scoring on the client. Topic insights.tables, key = item, or task + NUL + item."""
 
     deployment: str
     item: str
     version: int
-    popularity: float
-    neighbours: list[str]
-    weights: bytes  # uint8, a neighbour each: weight = scale · byte / 255
+    popularity: float  # share of all occurrences
+    neighbours: list[str]  # the highest weight first
+    weights: bytes  # uint8, a neighbour each: weight = low + scale · byte / 255
     scale: float
     guarantee: Guarantee | None
+    low: float = 0.0  # weight of byte 0
+    task: str = ""  # the task of pairs that it was solved from; empty: learned from usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 1000
 BENCH_DATA ?=
+SOAK_S ?= 1800
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: env demo test check bench faults simulate lock docs clean
+.PHONY: env demo test check bench faults simulate soak lock docs clean
 
 env: $(STAMP)
 
@@ -42,6 +43,9 @@ faults: env
 
 simulate: env
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+soak: env
+	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 
 docs: env
 	$(BIN)/python docs/generate.py

@@ -1,11 +1,16 @@
 """Heavy names of an open vocabulary come out of noisy sketches, and the error bounds hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aicache.privacy.errors import LocalError
-from aicache.producers.vectors import count_sketch, sketch_estimate
-from aicache.streams.rounds.heavy import error_bound, heavy_names, row_failure
+from aicache.producers.session import make_message
+from aicache.producers.vectors import count_sketch, sketch_estimate, vector_of
+from aicache.schemas.records import AdaptiveClipping
+from aicache.streams.rounds.heavy import error_bound, heavy_names, row_failure, sketch_of
+from support.deployment import deployment, make_task
 
 DEPTH, WIDTH, NAMES = 9, 1_024, 400
 
@@ -47,6 +52,45 @@ def test_more_candidates_rows_and_certainty_are_paid_for_and_rewarded() -> None:
     assert row_failure(9, 1, 0.01) > row_failure(9, 1_000, 0.01) > row_failure(9, 1_000, 1e-6)
     assert row_failure(15, 1_000, 0.01) > row_failure(5, 1_000, 0.01)
     assert row_failure(1, 1, 0.25) == pytest.approx(0.25)
+
+
+def test_the_table_comes_out_of_a_whole_round_bit_or_no_bit() -> None:
+    """An adaptive clip's bit stands behind the table and is no cell of it."""
+    task = make_task(
+        kind="count-sketch",
+        length=5 * 64,
+        labels=[],
+        sketch_depth=5,
+        sketch_width=64,
+        noise="clients",
+        noise_multiplier=0.5,
+        clip=4.0,
+        clipping="adaptive",
+        adaptive=AdaptiveClipping(0.5, 0.2, 0.5, 1.0, 16.0),
+    )
+    play = deployment(clients=8)
+    play.world.log.append("aicache.tasks", task)
+
+    def vector(person, proposal):
+        return make_message(proposal, vector_of(task, ["pypi:common", "pypi:common"]), person.entropy)
+
+    play.vector_of = vector
+    play.run(8_000)
+    (aggregate,) = play.aggregates()
+    table = sketch_of(aggregate, task)
+    assert table.shape == (5, 64)
+    (found,) = heavy_names(table, ["pypi:common", "pypi:rare"], 1.0, failure=0.2)
+    assert found.name == "pypi:common"
+    assert found.estimate == pytest.approx(8 * 2 * 3.88 / (2 * 5**0.5), rel=0.1), "clipped, and counted as clipped"
+    for wrong in (replace(aggregate, kind="histogram"), replace(aggregate, n=0), replace(aggregate, task_version=2)):
+        with pytest.raises(LocalError, match="no count sketch"):
+            sketch_of(wrong, task)
+
+
+def test_chances_and_thresholds_that_mean_nothing_are_refused() -> None:
+    for failure, threshold in ((0.0, 1.0), (1.0, 1.0), (0.1, float("nan"))):
+        with pytest.raises(LocalError, match="failure"):
+            heavy_names(np.ones((3, 8)), ["a"], threshold, failure=failure)
 
 
 def test_nothing_asked_is_nothing_found_and_another_form_is_refused() -> None:

@@ -1,15 +1,19 @@
 """`aicache privacy show|preview`: what this machine's client has spent, and exactly what would leave it.
 
-Boundary: the private folder, which is only read; the clock. No Kafka.
+Boundary: the private folder, which is only read; the clock; Kafka for a task that is named as in the log.
 """
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aicache.cli.frame import Json, print_json, print_table, say, settings_of
+from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
+from aicache.privacy.errors import LocalError
+
+if TYPE_CHECKING:
+    from aicache.schemas.records import Model, ModelSpec, Task
 
 
 def show(context: typer.Context, as_json: Json = False) -> None:
@@ -61,8 +65,17 @@ def show(context: typer.Context, as_json: Json = False) -> None:
 
 def preview(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="Kind of event, such as used.")],
-    items: Annotated[list[str], typer.Argument(help="Public names with their namespace, such as pypi:numpy.")],
+    kind: Annotated[str, typer.Argument(help="Kind of event, such as used; none with --contribution.")] = "",
+    items: Annotated[
+        list[str] | None, typer.Argument(help="Public names with their namespace, such as pypi:numpy.")
+    ] = None,
+    contribution: Annotated[
+        str,
+        typer.Option(help="Show a contribution instead: to this task, a file (TOML or Python) or a name in the log."),
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="With --contribution: the data, JSON in the form of the task's kind.")
+    ] = None,
     language: Annotated[str, typer.Option(help="Of the situation.")] = "",
     framework: Annotated[str, typer.Option(help="Of the situation.")] = "",
     os_family: Annotated[str, typer.Option("--os", help="Of the situation.")] = "",
@@ -72,10 +85,19 @@ def preview(
     count: Annotated[int, typer.Option(help="How many alike.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Show the very record that would leave for an event, after anonymization; nothing is sent, and nothing is kept.
+    """Show the very record that would leave for an event, or what a contribution would be; nothing is sent, and nothing is kept.
 
-    What may not leave is refused as the client refuses it. Example: `aicache privacy preview used pypi:numpy --tool ide@1.2.3`
+    What may not leave is refused as the client refuses it. A contribution is made as the client makes it, in a made-up round.
+    Example: `aicache privacy preview used pypi:numpy --tool ide@1.2.3`, or
+    `aicache privacy preview --contribution tags.toml --data mine.json`
     """
+    if contribution:
+        _preview_contribution(context, contribution, data, as_json=as_json)
+        return
+    if not kind or not items:
+        raise LocalError(
+            "say which event, or which contribution", got=kind, needed="KIND ITEM…, or --contribution TASK"
+        )
     from aicache.producers.usage import Rules, Situation, UsageQueue, make_event
     from aicache.schemas.codec import Codec
 
@@ -105,6 +127,50 @@ def preview(
     ]
     print_table(("field", "what would leave"), cells)
     say(f"\n{size} bytes; nothing was sent.")
+
+
+def _preview_contribution(context: typer.Context, name: str, data: Path | None, *, as_json: bool) -> None:
+    import json
+    import os
+
+    from aicache.streams.rounds.preview import lines
+    from aicache.streams.rounds.preview import preview as made_up
+
+    if data is None:
+        raise LocalError("a contribution is made of data", got=None, needed="--data FILE")
+    try:
+        held = json.loads(data.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{data} cannot be read: {error}", got=str(data), needed="a JSON file") from None
+    now_ms = time.time_ns() // 1_000_000
+    task, model, spec = _task_of(context, name, now_ms)
+    found = made_up(task, held, entropy=os.urandom, now_ms=now_ms, model=model, spec=spec)
+    if as_json:
+        print_json({"contribution": found, "sent": False})
+        return
+    print_table(("what", "how much"), lines(found))
+    say("\nIn a made-up round, with a committee of nobody; nothing was sent and nothing was charged.")
+
+
+def _task_of(context: typer.Context, name: str, now_ms: int) -> "tuple[Task, Model | None, ModelSpec | None]":
+    """A task from a file, with the first of its models; or from the log, with the newest."""
+    from aicache.streams.rounds.models import first_model
+    from aicache.streams.rounds.task import load
+
+    if Path(name).suffix in (".toml", ".py"):
+        task = load(Path(name), settings_of(context).kafka.deployment)
+        return task, first_model(task, now_ms) if task.kind == "model" else None, task.model
+    from aicache.streams.rounds import kafka as rounds
+
+    kafka = kafka_of(context)
+    tasks = rounds.tasks(kafka)
+    if name not in tasks:
+        raise LocalError(f"there is no task {name}", got=name, needed=sorted(tasks))
+    task = tasks[name]
+    learned = tasks.get(task.evaluates or name)
+    models = rounds.models(kafka, task.evaluates or name)
+    model = models[max(models)] if models else first_model(task, now_ms) if task.kind == "model" else None
+    return task, model, learned.model if learned is not None else None
 
 
 def _pseudonym_key(folder: Path) -> tuple[bytes, bool]:

@@ -1,5 +1,6 @@
 """`aicache round …`: the rounds of the tasks, from opening to result."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say
+from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
     from aicache.local.rounds import RoundRow
     from aicache.producers.connection import KafkaSettings
+    from aicache.streams.rounds.heavy import Heavy
 
 COLUMNS = ("round", "task", "no", "state", "opened", "clients", "epsilon", "why")
 
@@ -21,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_rounds)
     group.command("watch")(watch)
     group.command("export")(export)
+    group.command("heavy")(heavy)
     app.add_typer(group, name="round")
 
 
@@ -95,6 +99,65 @@ def export(
         print_json({"file": file, "records": count})
     else:
         say(f"{count} records are in {file}.")
+
+
+def heavy(
+    context: typer.Context,
+    round_id: Annotated[str, typer.Argument(help="A round of a count-sketch task.", metavar="ROUND")],
+    candidates: Annotated[
+        Path,
+        typer.Option(
+            "--candidates",
+            "-c",
+            help="Names to ask for, one a line; - reads them from standard input.",
+            allow_dash=True,
+        ),
+    ],
+    threshold: Annotated[float, typer.Option(help="How often a name must have occurred, beyond doubt.")] = 1.0,
+    failure: Annotated[float, typer.Option(help="The chance that any of these statements is wrong.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Say which names of an open vocabulary are heavy, with error bounds: a sketch holds no names, so you bring those that you know.
+
+    Example: `aicache round heavy errors-7 --candidates known-errors.txt --threshold 50`
+    """
+    from aicache.streams.rounds.heavy import error_bound, heavy_names, sketch_of
+    from aicache.streams.rounds.kafka import opened_round
+
+    names = _names(candidates)
+    aggregate, task = opened_round(kafka_of(context), round_id)
+    table = sketch_of(aggregate, task)
+    found = heavy_names(table, names, threshold, failure=failure)
+    error = error_bound(table, max(1, len(names)), failure=failure)
+    if as_json:
+        print_json({"round": round_id, "n": aggregate.n, "asked": len(names), "error": error, "heavy": found})
+        return
+    if found:
+        print_table(("name", "about", "at least", "at most"), [_bounds(row) for row in found])
+    say(
+        f"\n{len(found)} of {len(names)} names occurred at least {threshold:g} times among {aggregate.n} clients. Each count is right "
+        f"within ±{error:.3g}, all of them together but for a chance of {failure:g}; contributions are counted as they were clipped."
+    )
+
+
+def _names(path: Path) -> list[str]:
+    """Lines that are not empty, each name once.
+
+    Raises:
+        LocalError: there is no such file, or it is no text.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(
+            f"{path} cannot be read: {error}", got=str(path), needed="a text file, a name a line"
+        ) from None
+    return list(dict.fromkeys(name for line in text.splitlines() if (name := line.strip())))
+
+
+def _bounds(row: "Heavy") -> tuple[str, str, str, str]:
+    low, high = max(0.0, row.estimate - row.error), row.estimate + row.error
+    return row.name, f"{row.estimate:.1f}", f"{low:.1f}", f"{high:.1f}"
 
 
 def _rows(kafka: "KafkaSettings") -> "list[RoundRow]":

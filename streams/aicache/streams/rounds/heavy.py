@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError
 from aicache.producers.vectors import sketch_estimate
+from aicache.schemas.records import Aggregate, Task
 
 BISECTIONS = 60
+CANDIDATES_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,29 @@ class Heavy:
     name: str
     estimate: float
     error: float
+
+
+def sketch_of(aggregate: Aggregate, task: Task) -> NDArray[np.float64]:
+    """The table of an opened count sketch, shape (depth, width), in the task's own unit.
+
+    Args:
+        aggregate: of a round.
+        task: in the version of that round.
+
+    Raises:
+        LocalError: the round is of another kind or version, or nothing was opened.
+    """
+    cells = task.sketch_depth * task.sketch_width
+    fits = (aggregate.task, aggregate.task_version) == (task.task, task.version) and len(aggregate.sum) >= 8 * cells
+    if aggregate.kind != "count-sketch" or aggregate.n < 1 or not fits or cells < 1:
+        got = (aggregate.kind, aggregate.n, len(aggregate.sum) // 8)
+        raise LocalError(
+            f"{aggregate.round_id} has no count sketch to read",
+            got=got,
+            needed="an opened round of a count-sketch task",
+        )
+    table = np.frombuffer(aggregate.sum, "<i8")[:cells].astype(np.float64) / aggregate.scale
+    return table.reshape(task.sketch_depth, task.sketch_width)
 
 
 def row_failure(depth: int, candidates: int, failure: float) -> float:
@@ -76,13 +101,17 @@ def heavy_names(
         failure: the chance that any statement is wrong.
 
     Raises:
-        LocalError: the table has another form.
+        LocalError: the table has another form, a number is out of range, or there are too many candidates.
     """
+    if not 0 < failure < 1 or not math.isfinite(threshold):
+        raise LocalError("failure is above 0 and below 1, threshold finite", got=(failure, threshold), needed=(0, 1))
     if table.ndim != 2 or not np.isfinite(table).all():
         raise LocalError("not a count sketch", got=table.shape, needed="finite numbers, depth × width")
     names = list(dict.fromkeys(candidates))
     if not names:
         return []
+    if len(names) > CANDIDATES_MAX:
+        raise LocalError("too many candidates", got=len(names), needed=f"at most {CANDIDATES_MAX}")
     depth, width = table.shape
     error = error_bound(table, len(names), failure=failure)
     found = [Heavy(name, sketch_estimate(table, name, depth, width), error) for name in names]

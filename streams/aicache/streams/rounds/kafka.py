@@ -207,6 +207,22 @@ def _chunks_of(settings: KafkaSettings, partition: int, offsets: list[int]) -> I
             return
 
 
+def opened_round(settings: KafkaSettings, round_id: str) -> tuple[Aggregate, Task]:
+    """A round's aggregate and its task in the version of that round.
+
+    Raises:
+        LocalError: the log does not hold one of them.
+    """
+    found = [r for r in _records(settings, topics.AGGREGATES) if isinstance(r, Aggregate) and r.round_id == round_id]
+    if not found:
+        raise LocalError(f"the log has no result of {round_id}", got=round_id, needed="done in `aicache round list`")
+    wanted = (found[0].task, found[0].task_version)
+    for record in _records(settings, topics.TASKS):
+        if isinstance(record, Task) and (record.task, record.version) == wanted:
+            return found[0], record
+    raise LocalError("the log no longer holds the round's task", got=wanted[0], needed=f"version {wanted[1]}")
+
+
 # ---------------------------------------------------------------- tasks and models
 
 

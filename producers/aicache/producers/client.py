@@ -67,6 +67,17 @@ class BlockingClient(Core):
         """Stop for good and delete the keys."""
         self.forget()
 
+    def erase(self) -> Delivery:
+        """Ask that all that is kept under this client's recent pseudonyms be forgotten; what is queued is dropped.
+
+        Works while paused, too. Whoever watches the log can tell from it that those pseudonyms were one client's.
+        """
+        names = self.take_back()
+        if self.dry_run:
+            return Delivery()
+        sent = [self.hub.erase(topics.USAGE, name) for name in names]
+        return Delivery([_answer(done.result, topics.USAGE) for done in sent])
+
     def flush(self) -> Delivery:
         """Publish what is queued, and wait for all that was published since the last call.
 
@@ -174,6 +185,14 @@ class Client(Core):
     async def leave(self) -> None:
         """Stop for good and delete the keys."""
         await asyncio.to_thread(self.forget)
+
+    async def erase(self) -> Delivery:
+        """Ask that all that is kept under this client's recent pseudonyms be forgotten; see `BlockingClient.erase`."""
+        names = self.take_back()
+        if self.dry_run:
+            return Delivery()
+        sent = [self.hub.erase(topics.USAGE, name) for name in names]
+        return Delivery([await _awaited(done, topics.USAGE) for done in sent])
 
     async def flush(self) -> Delivery:
         """Publish what is queued, and wait for all that was published since the last call.

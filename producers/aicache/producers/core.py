@@ -18,6 +18,7 @@ from typing import Any
 
 from aicache.privacy.entropy import ByteSource
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
+from aicache.producers.answers import Answering
 from aicache.producers.board import OpenRound
 from aicache.producers.identity import Folder, Identity, default_folder, set_paused
 from aicache.producers.kafka import Acknowledged, Hub
@@ -27,7 +28,7 @@ from aicache.producers.usage import BATCH_EVENTS_MAX, Rules, Situation, UsageQue
 from aicache.producers.vectors import vector_of
 from aicache.schemas import topics
 from aicache.schemas.clipping import check_clipping
-from aicache.schemas.records import JoinRequest, Model, ModelSpec, Place, Recommended, Record, Task, UsageBatch
+from aicache.schemas.records import JoinRequest, Model, ModelSpec, Place, Recommendation, Record, Task, UsageBatch
 from aicache.schemas.signing import signed
 
 Provider = Callable[[Task], Any]
@@ -53,7 +54,7 @@ class Delivery:
     withheld: list[Record] = field(default_factory=list)
 
 
-class Core:
+class Core(Answering):
     """What `BlockingClient` and `Client` share; see there for the arguments.
 
     Attributes:
@@ -77,6 +78,7 @@ class Core:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         entropy: ByteSource = os.urandom,
     ) -> None:
+        super().__init__()
         self.hub = hub
         self.dry_run = dry_run
         self.limits = limits or Limits()
@@ -323,7 +325,7 @@ class Core:
         """
         self._check_speaks()
         when_s = self._clock() // 1000 if time_s is None else time_s
-        self._queue.put([make_event(kind, items, time_s=when_s, rules=self._queue.rules, **more)])
+        self._queue.put([make_event(kind, items, time_s=when_s, rules=self._queue.rules, **more)], self._clock())
         if not self.dry_run and self._queue.waiting >= BATCH_EVENTS_MAX:
             self._pending.extend(self.send_queued())
 
@@ -389,11 +391,19 @@ class Core:
             self.hub.unwatch(self._watched)
             self._watched = pseudonym
 
-    def recommend(self, namespace: str, k: int = 10) -> list[Recommended]:
-        """What comes next in a namespace, best first; empty where nothing is known."""
+    def _newest(self, namespace: str) -> Recommendation | None:
         self._watch()
-        found = self.hub.recommendation(self._watched, namespace)
-        return [] if found is None else found.items[:k]
+        return self.hub.recommendation(self._watched, namespace)
+
+    def _pseudonym(self) -> bytes:
+        return self._queue.pseudonym(self._clock())
+
+    def take_back(self) -> list[bytes]:
+        """Drop what is queued, and name the pseudonyms under which something may still be kept."""
+        if self._gone:
+            raise self._left()
+        self.take_queued()
+        return self._queue.pseudonyms(self._clock())
 
     def spent(self, delta: float = 1e-6) -> list[Spent]:
         """What the client has spent, a purpose and window, newest first."""

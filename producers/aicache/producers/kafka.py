@@ -283,8 +283,18 @@ class Hub:
         Raises:
             LocalError: the record does not fit, or the connection has failed.
         """
+        return self._produce(topic, key, self.codec.encode(record))
+
+    def erase(self, topic: Topic, key: bytes) -> Future[Acknowledged]:
+        """Write a tombstone: what is kept under a key is to be forgotten.
+
+        Raises:
+            LocalError: the connection has failed.
+        """
+        return self._produce(topic, key, None)
+
+    def _produce(self, topic: Topic, key: bytes, data: bytes | None) -> Future[Acknowledged]:
         self._check()
-        data = self.codec.encode(record)
         done: Future[Acknowledged] = Future()
         done.set_running_or_notify_cancel()  # what was handed over cannot be taken back: waiting for it can end, it cannot
 

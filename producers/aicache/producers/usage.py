@@ -4,10 +4,11 @@ Only named fields leave, each checked against its form: public names in known na
 down, versions cut. Free text has no field. The queue is bounded: a full one is an error for the caller, never a silent loss.
 """
 
+import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aicache.privacy import anonymize
 from aicache.privacy.errors import LocalError
@@ -34,6 +35,9 @@ QUEUE_EVENTS_MAX = 10_000
 BATCH_EVENTS_MAX = 100
 ITEMS_MAX = 64
 PURPOSE = "usage"
+ANSWER = re.compile(r"([0-9]{1,5}/[0-9]{1,19})?")
+PERIODS_ERASED = 2
+"""Periods whose pseudonyms are erased: the log keeps a week, and periods are as long unless the rules say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def make_event(
     sketch: bytes = b"",
     position: int = -1,
     propensity: float = 0.0,
+    answer: str = "",
 ) -> UsageEvent:
     """An anonymized event.
 
@@ -101,6 +106,7 @@ def make_event(
         sketch: durations.
         position: rank of what was shown, from 0.
         propensity: probability with which it was shown there.
+        answer: which answer it speaks of, as partition/offset of the usage record that the answer followed.
 
     Raises:
         LocalError: something is not of the form that may leave; the text does not quote it.
@@ -111,6 +117,8 @@ def make_event(
         raise LocalError("an event names 1 to 64 items", got=(len(items), len(context)), needed=(1, ITEMS_MAX))
     if count < 1 or not 0.0 <= propensity <= 1.0:
         raise LocalError("counts are at least 1, propensities 0 to 1", got=(count, propensity), needed=(1, "0 … 1"))
+    if not ANSWER.fullmatch(answer):
+        raise LocalError("not the name of an answer", got=len(answer), needed="partition/offset, or empty")
     return UsageEvent(
         kind=kind,
         time_s=anonymize.generalise_time(time_s, rules.time_step_s),
@@ -121,6 +129,7 @@ def make_event(
         sketch=sketch,
         position=position,
         propensity=propensity,
+        answer=answer,
     )
 
 
@@ -144,6 +153,7 @@ class UsageQueue:
         self._again: deque[UsageBatch] = deque()
         self._on_the_way = 0
         self._sequences: dict[int, int] = {}
+        self._answers_of = -1
 
     def __len__(self) -> int:
         return len(self._events) + sum(len(batch.events) for batch in list(self._again)) + self._on_the_way
@@ -153,8 +163,12 @@ class UsageQueue:
         """Events that are in no batch yet."""
         return len(self._events)
 
-    def put(self, events: Iterable[UsageEvent]) -> None:
+    def put(self, events: Iterable[UsageEvent], now_ms: int | None = None) -> None:
         """Queue events, all or none.
+
+        Args:
+            events: what happened.
+            now_ms: names of answers among them go out under the pseudonym of this time, or not at all.
 
         Raises:
             LocalError: the queue is full: nothing was queued.
@@ -167,7 +181,21 @@ class UsageQueue:
                     got=len(self) + len(events),
                     needed=f"≤ {QUEUE_EVENTS_MAX}",
                 )
+            if now_ms is not None and any(event.answer for event in events):
+                self._hold_answers_to(anonymize.period_of(now_ms, self.rules.period_ms))
             self._events.extend(events)
+
+    def _hold_answers_to(self, period: int) -> None:
+        """Take the names of answers out of queued events of another period: they would link two pseudonyms."""
+        if period != self._answers_of:
+            self._events = deque(replace(event, answer="") if event.answer else event for event in self._events)
+            self._answers_of = period
+
+    def pseudonyms(self, now_ms: int) -> list[bytes]:
+        """The client's names in this period and those before of which the log may still hold something, newest first."""
+        newest = anonymize.period_of(now_ms, self.rules.period_ms)
+        periods = range(newest, max(newest - PERIODS_ERASED, -1), -1)
+        return [anonymize.pseudonym(self._key, PURPOSE, period) for period in periods]
 
     def pseudonym(self, now_ms: int) -> bytes:
         """The client's name now."""
@@ -188,6 +216,7 @@ class UsageQueue:
         if not self._events:
             return None
         period = anonymize.period_of(now_ms, self.rules.period_ms)
+        self._hold_answers_to(period)
         sequence = self._sequences.get(period, 0)
         self._sequences = {period: sequence + 1}
         events = [self._events.popleft() for _ in range(min(BATCH_EVENTS_MAX, len(self._events)))]

@@ -1,6 +1,6 @@
 """`aicache join|pause|leave`: the owner of a client on this machine speaks. Keys stand in client.folder.
 
-Boundary: Kafka for `join` alone; the private folder.
+Boundary: Kafka for `join` and `leave --erase`; the private folder.
 """
 
 from pathlib import Path
@@ -75,9 +75,15 @@ def pause(
 def leave(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="First ask that what is kept under its recent pseudonyms be forgotten.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Delete this machine's keys for good. What was published cannot be linked to it any more; the ledger stays.
+
+    With --erase the processors forget what they keep under this client's pseudonyms of this period and the one before: recent
+    items, open answers. What it taught is in counts with everybody's and fades; its records leave the log when their time is over.
 
     Example: `aicache leave --yes`
     """
@@ -88,15 +94,26 @@ def leave(
         if as_json:
             raise LocalError("leaving cannot be taken back: say --yes with --json", got="--json", needed="--json --yes")
         typer.confirm(f"Delete the keys in {path} for good?", abort=True)
+    erased = _erase(context, path) if erase else 0
     folder = Folder(path)
     try:
         folder.forget()
     finally:
         folder.close()
     if as_json:
-        print_json({"folder": path, "left": True})
+        print_json({"folder": path, "left": True, "erased": erased})
     else:
+        if erase:
+            say("What is kept under its recent pseudonyms will be forgotten.")
         say(f"The keys in {path} are deleted. The ledger stays: it says what was spent.")
+
+
+def _erase(context: typer.Context, folder: Path) -> int:
+    """Ask for it; gives the number of pseudonyms."""
+    from aicache.producers import BlockingClient, Hub
+
+    with Hub(kafka_of(context)) as hub, BlockingClient(hub, folder) as client:
+        return len(client.erase().acknowledged)
 
 
 def _existing(folder: Path) -> Path:

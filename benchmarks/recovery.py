@@ -8,116 +8,38 @@ the fold, started in this process from the state before the kill and given the l
 
 import argparse
 import json
-import os
 import resource
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from aicache.local.kafka import EmbeddedKafka
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
-from aicache.schemas.codec import Codec
-from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
+from aicache.schemas.records import Recommendation, UsageBatch
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.runtime.contract import Batch, Message
 from aicache.streams.runtime.store import OFFSETS_KEY
+from recommendations_kafka import (
+    CODEC,
+    DEPLOYMENT,
+    EVENTS_A_RECORD,
+    PARTITIONS,
+    Source,
+    Worker,
+    read,
+    usage_ends,
+    wait_for_answers,
+)
 
-DEPLOYMENT = "recovery"
-ITEMS = 3_000
-EXPONENT = 1.1
-EVENTS_A_RECORD = 10
 AFTER_RECORDS = 400
 """Sent at the moment of the kill."""
-CODEC = Codec()
-PARTITIONS = topics.USAGE.partitions
-
-
-class Source:
-    """Usage of made-up people: each has a taste, a stretch of the items."""
-
-    def __init__(self, kafka: KafkaSettings, people: int) -> None:
-        self._producer = Producer(kafka.client_config(linger_ms=20, compression_type="lz4", enable_idempotence=True))
-        self._topic = kafka.name(topics.USAGE.name)
-        self._people = people
-        self._draw = np.random.default_rng(7)
-        weights = np.arange(1, ITEMS + 1) ** -EXPONENT
-        self._weights = weights / weights.sum()
-        self.sent = 0
-
-    def send(self, records: int) -> None:
-        chosen = self._draw.choice(ITEMS, size=(records, EVENTS_A_RECORD, 2), p=self._weights)
-        for row in chosen.tolist():
-            person = self.sent % self._people
-            now_s = 1_700_000_000 + self.sent // 100
-            events = [
-                UsageEvent(
-                    "used", now_s, [f"pypi:p{(a + 31 * (person % 50)) % ITEMS}", f"pypi:p{b}"], [], "", 1, b"", -1, 0.0
-                )
-                for a, b in row
-            ]
-            name = person.to_bytes(16, "big")
-            batch = UsageBatch(DEPLOYMENT, name, 1, 0, "python", "", "linux", "build", "pytest@9", events)
-            while True:
-                try:
-                    self._producer.produce(self._topic, CODEC.encode(batch), name, partition=person % PARTITIONS)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-            self.sent += 1
-        assert self._producer.flush(60) == 0
-
-
-@dataclass
-class Worker:
-    """The shipped command, as a supervisor starts it."""
-
-    kafka: KafkaSettings
-    log: Path
-
-    def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "aicache.cli.main", "worker", "run", Recommendations.name, "--instance", "one"]
-        env = os.environ | {
-            "AICACHE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "AICACHE_KAFKA__DEPLOYMENT": self.kafka.deployment,
-        }
-        with self.log.open("a") as errors:
-            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=env)
-
-
-def read(
-    kafka: KafkaSettings, topic: str, starts: dict[int, int]
-) -> Iterator[tuple[int, int, int, bytes, bytes | None]]:
-    """(partition, offset, timestamp, key, value) of every committed record from these places to where they end now."""
-    consumer = Consumer(kafka.reader_config("aicache-recovery"))
-    try:
-        waiting = {}
-        for partition, start in starts.items():
-            low, high = watermarks(consumer, topic, partition)
-            if high > max(low, start):
-                waiting[partition] = max(low, start)
-        consumer.assign([TopicPartition(topic, partition, start) for partition, start in waiting.items()])
-        while waiting:
-            for message in consumer.consume(5_000, 0.1):
-                error = message.error()
-                if error is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    waiting.pop(message.partition(), None)
-                    continue
-                place = message.partition(), message.offset(), message.timestamp()[1]
-                yield *place, message.key() or b"", message.value()
-    finally:
-        consumer.close()
 
 
 def changelog(kafka: KafkaSettings) -> tuple[dict[int, dict[bytes, bytes]], dict[int, int], int]:
@@ -136,22 +58,6 @@ def changelog(kafka: KafkaSettings) -> tuple[dict[int, dict[bytes, bytes]], dict
     return state, places, size
 
 
-def wait_for_answers(kafka: KafkaSettings, worker: subprocess.Popen[bytes], places: dict[int, int]) -> None:
-    """Until a committed answer stands in the log for the record before each of these places."""
-    consumer = Consumer(kafka.reader_config("aicache-recovery-wait", fetch_wait_max_ms=10))
-    name = kafka.name(topics.RECOMMENDATIONS.name)
-    consumer.assign([TopicPartition(name, p, 0) for p in range(topics.RECOMMENDATIONS.partitions)])
-    left = {partition: place for partition, place in places.items() if place}
-    while left:
-        assert worker.poll() is None, "the worker ended; its log says why"
-        for message in consumer.consume(1_000, 0.05):
-            if message.error() is None:
-                source = CODEC.decode(message.value() or b"", Recommendation).record.source
-                if source.offset + 1 >= left.get(source.partition, sys.maxsize):
-                    del left[source.partition]
-    consumer.close()
-
-
 def first_answer_after(kafka: KafkaSettings, worker: subprocess.Popen[bytes], ends: dict[int, int]) -> float:
     """The moment at which an answer to a record at or after these places can be read."""
     consumer = Consumer(kafka.reader_config("aicache-recovery-first", fetch_wait_max_ms=10))
@@ -166,14 +72,6 @@ def first_answer_after(kafka: KafkaSettings, worker: subprocess.Popen[bytes], en
                     source = CODEC.decode(message.value() or b"", Recommendation).record.source
                     if source.offset >= ends[source.partition]:
                         return time.monotonic()
-    finally:
-        consumer.close()
-
-
-def usage_ends(kafka: KafkaSettings) -> dict[int, int]:
-    consumer = Consumer(kafka.reader_config("aicache-recovery-ends"))
-    try:
-        return {p: watermarks(consumer, kafka.name(topics.USAGE.name), p)[1] for p in range(PARTITIONS)}
     finally:
         consumer.close()
 
@@ -208,18 +106,18 @@ def measure(kafka: KafkaSettings, events: int, people: int, folder: Path) -> dic
     source = Source(kafka, people)
     source.send(events // EVENTS_A_RECORD)
     began, worker = time.monotonic(), Worker(kafka, folder / "worker.log")
-    first = worker.start()
-    wait_for_answers(kafka, first, usage_ends(kafka))
+    first = worker.start("one")
+    wait_for_answers(kafka, [first], usage_ends(kafka))
     built_s = time.monotonic() - began
     before, starts, size = changelog(kafka)
     ends = usage_ends(kafka)
     killed = time.monotonic()
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = worker.start()
+    second = worker.start("one")
     source.send(AFTER_RECORDS)
     seconds = first_answer_after(kafka, second, ends) - killed
-    wait_for_answers(kafka, second, usage_ends(kafka))
+    wait_for_answers(kafka, [second], usage_ends(kafka))
     after, reached, _ = changelog(kafka)
     second.terminate()
     second.wait(30)

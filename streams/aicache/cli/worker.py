@@ -26,7 +26,7 @@ def _group() -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="recommendations, anomalies, incidents or trends.")],
+    name: Annotated[str, typer.Argument(help="recommendations, private-tables, anomalies, incidents or trends.")],
     instance: Annotated[
         str, typer.Option(help="A name that no other worker of this kind has: a restart rejoins at once.")
     ] = "",
@@ -66,6 +66,12 @@ def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None, po
     _direct(Recommendations(), kafka, name, instance, port)
 
 
+def _private_tables(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
+    from aicache.streams.recommendations.private import PrivateTables
+
+    _direct(PrivateTables(), kafka, name, instance, port)
+
+
 def _anomalies(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies.logic import Anomalies
 
@@ -87,6 +93,7 @@ def _trends(kafka: "KafkaSettings", _name: str, instance: str | None, port: int)
 # The last two run on Faust, which has signals of its own.
 WORKERS: dict[str, Callable[["KafkaSettings", str, str | None, int], None]] = {
     "recommendations": _recommendations,
+    "private-tables": _private_tables,
     "anomalies": _anomalies,
     "incidents": _incidents,
     "trends": _trends,

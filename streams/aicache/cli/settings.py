@@ -100,6 +100,15 @@ class Operator(Section):
     clients_max: int = Field(default=100_000, ge=1, description="how many clients `open` admits")
 
 
+class Webhook(Section):
+    """Where incidents are sent: `aicache incidents webhook`."""
+
+    url: SecretStr = Field(default=SecretStr(""), description="the address; it may be a secret itself")
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="for signatures: base64, with or without whsec_ before it"
+    )
+
+
 class Local(Section):
     """The deployment on this machine: `aicache up` and `aicache demo`."""
 
@@ -120,6 +129,7 @@ class Settings(Section):
     client: Client = Field(default_factory=Client)
     committee: Committee = Field(default_factory=Committee)
     operator: Operator = Field(default_factory=Operator)
+    webhook: Webhook = Field(default_factory=Webhook)
     local: Local = Field(default_factory=Local)
 
 

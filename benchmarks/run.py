@@ -17,6 +17,7 @@ ALONE = (
     ["throughput.py"],
     ["latency.py"],
     ["recovery.py"],
+    ["scale_out.py"],
     ["bandit.py"],
     *(["anomalies.py", part] for part in ("columns", "shifts", "release", "patterns")),
 )

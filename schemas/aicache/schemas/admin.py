@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 from aicache.schemas.topics import Topic, all_topics, topic_name
 
 TIMEOUT_S = 30.0
-SHOWN_TIMEOUT_S = 5.0
+SHOWN_TIMEOUT_S = 10.0
 Settings = Mapping[str, str | int | float | bool]
 
 
@@ -76,6 +76,7 @@ def create_topics(
     ]
     for future in (admin.create_topics(new, operation_timeout=TIMEOUT_S) if new else {}).values():
         _done_or_there(future)
+    _wait_until_shown(admin, {topic_name(prefix, topic): topic for topic in missing})
     changed = sorted(
         {found.topic for found in check_topics(config, prefix, topics=wanted) if found.what in _settable(wanted)}
     )
@@ -106,7 +107,7 @@ def check_topics(config: Settings, prefix: str = "", *, topics: Iterable[Topic] 
     settings = _settings(admin, [name for name in wanted if name in existing])
     found: list[Difference] = []
     for name, topic in wanted.items():
-        if name not in existing:
+        if name not in settings:
             found.append(Difference(name, "missing", "no such topic", "the topic", "aicache topics create"))
             continue
         partitions = len(existing[name].partitions)
@@ -135,10 +136,14 @@ def _settable(topics: Iterable[Topic]) -> set[str]:
 def _settings(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
-    return {
-        resource.name: {key: entry.value for key, entry in future.result(TIMEOUT_S).items()}
-        for resource, future in futures.items()
-    }
+    found = {}
+    for resource, future in futures.items():
+        try:
+            found[resource.name] = {key: entry.value for key, entry in future.result(TIMEOUT_S).items()}
+        except KafkaException as error:  # listed by one broker, not known to this one yet
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return found
 
 
 def _alter(admin: AdminClient, name: str, topic: Topic) -> None:
@@ -150,12 +155,16 @@ def _alter(admin: AdminClient, name: str, topic: Topic) -> None:
         future.result(TIMEOUT_S)
 
 
-def _wait_until_shown(admin: AdminClient, altered: Mapping[str, Topic]) -> None:
-    """The controller answers first; the broker shows new settings a moment later, and a check would still find the old ones."""
+def _wait_until_shown(admin: AdminClient, wanted: Mapping[str, Topic]) -> None:
+    """The controller answers first; the broker shows what is new a moment later, and a check would still find what was."""
     until_s = time.monotonic() + SHOWN_TIMEOUT_S
-    while altered and time.monotonic() < until_s:
-        shown = _settings(admin, list(altered))
-        if all(shown[name].get(key) == value for name, topic in altered.items() for key, value in topic.config.items()):
+    while wanted and time.monotonic() < until_s:
+        shown = _settings(admin, list(wanted))
+        if all(
+            shown.get(name, {}).get(key) == value
+            for name, topic in wanted.items()
+            for key, value in topic.config.items()
+        ):
             return
 
 

@@ -3,6 +3,8 @@
 `aicache up` and `aicache demo` are two ways to run one of these. It ends with this process, however that ends.
 """
 
+import hashlib
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -193,4 +195,11 @@ class Deployment:
         }
         if self.plan.admission:
             env["AICACHE_OPERATOR__ADMISSION"] = self.plan.admission
-        return [Service(name, [*words, *command_of(name)], env) for name in names]
+        return [Service(name, [*words, *command_of(name), *self._instance(name)], env) for name in names]
+
+    def _instance(self, name: str) -> list[str]:
+        """A worker's name in its group: one that was killed takes its partitions back at once, and two deployments never share one."""
+        if name not in WORKERS:
+            return []
+        place = f"{platform.node()}/{self.plan.folder.resolve()}"
+        return ["--instance", f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"]

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aicache.privacy.accounting import epsilon_from_rdp
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
+from aicache.privacy.quantize import sensitivity
 from aicache.producers.ledger import FILE, Limit
 from aicache.producers.session import CLOCK_SKEW_MS, Limits, MissingError, Pins
-from aicache.schemas.records import Approval, Enrolment, Place, RoundClosed
+from aicache.schemas.records import AdaptiveClipping, Approval, Enrolment, Place, RoundClosed
 from aicache.schemas.signing import signed, verify_record
 from support.owner import ENTROPY, Owner
 from support.rounds import DEPLOYMENT, START_MS
@@ -220,6 +222,20 @@ def test_a_huge_vector_is_clipped_to_the_rounds_norm(owner: Owner) -> None:
     made = owner.session.contribute(owner.board.rounds["r1"], np.full(100, 1e9), START_MS, ENTROPY)
     share = made.proposal.sigma / 3**0.5
     assert np.linalg.norm(made.message) < made.proposal.scale * made.proposal.clip + 3 * share * 10
+
+
+def test_where_the_clip_adapts_the_clients_bit_is_the_last_integer_and_the_cost_covers_it(owner: Owner) -> None:
+    how = AdaptiveClipping(quantile=0.5, rate=0.2, weight=0.5, clip_min=0.1, clip_max=10.0)
+    owner.propose("r1", length=101, clipping="adaptive", adaptive=how)
+    rdp = owner.session.check(owner.board.rounds["r1"], START_MS)
+    for norm, sign in ((0.5, 1), (50.0, -1)):
+        vector = np.full(100, norm / 10)
+        made = owner.session.contribute(owner.board.rounds["r1"], vector, START_MS, ENTROPY, preview=True)
+        assert made.message.size == 101
+        assert made.message[-1] == pytest.approx(sign * 0.25 * 100 / 1.0625**0.5, abs=1)
+        assert np.linalg.norm(made.message) <= sensitivity(1.0, 100.0, 101)
+    owner.session.contribute(owner.board.rounds["r1"], np.ones(100), START_MS, ENTROPY)
+    assert owner.ledger.spent(1e-6)[0].epsilon == pytest.approx(epsilon_from_rdp(rdp, 1e-6))
 
 
 def test_nothing_of_a_contribution_shows_what_the_client_holds(owner: Owner) -> None:

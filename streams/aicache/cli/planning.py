@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aicache.privacy.accounting import CLIENTS, COMMITTEE, check_delta, honest_shares, noise_multiplier, share_sigma
+from aicache.privacy.accounting import CLIENTS, COMMITTEE, check_round, honest_shares, noise_multiplier, share_sigma
 from aicache.privacy.errors import LocalError
 from aicache.privacy.parameters import MaskParameters, check_round_fits, quorum
 from aicache.privacy.quantize import sensitivity
@@ -67,12 +67,12 @@ def plan(wish: Wish, epsilons: Sequence[float], parameters: MaskParameters) -> l
     """One row for each epsilon.
 
     Raises:
-        LocalError: a number is out of range, or delta is not below 1/n.
+        LocalError: a number is out of range, delta is not below 1/n, or more clients are assumed honest than there are.
         RemoteError: a round of this size could wrap around.
     """
     if wish.n < 2:
         raise LocalError(f"a crowd of {wish.n} hides nobody", got=wish.n, needed="n ≥ 2")
-    check_delta(wish.delta, wish.n)
+    check_round(noise=wish.noise, honest=wish.honest, n_min=wish.n, n_max=wish.n, delta=wish.delta)
     grid = sensitivity(wish.clip, wish.scale, wish.length)
     rows = []
     for epsilon in epsilons:

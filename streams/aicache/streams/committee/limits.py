@@ -5,6 +5,7 @@ Boundary: reads that file; no clock.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
@@ -33,9 +34,9 @@ class PurposeBudget:
     window_ms: int = 30 * DAY_MS
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0 or not 0 < self.delta < 1 or self.window_ms <= 0:
+        if not 0 < self.epsilon < math.inf or not 0 < self.delta < 1 or self.window_ms <= 0:
             raise LocalError(
-                f"a budget needs epsilon > 0, 0 < delta < 1 and a window, got {self}",
+                f"a budget needs a finite epsilon > 0, 0 < delta < 1 and a window, got {self}",
                 got=str(self),
                 needed="see docs/committee.md",
             )
@@ -78,6 +79,15 @@ class Limits:
     manifest_wait_ms: int = 30_000
     rounds_open: int = 64
     epoch_ms: int = 30 * DAY_MS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon_round < math.inf or self.n_min < 1 or self.threshold_min < 1:
+            raise LocalError(
+                f"limits need a finite epsilon_round > 0, n_min and threshold_min of at least 1; got {self.epsilon_round},"
+                f" {self.n_min}, {self.threshold_min}",
+                got=(self.epsilon_round, self.n_min, self.threshold_min),
+                needed="see docs/committee.md",
+            )
 
     @property
     def lasting_ms(self) -> int:

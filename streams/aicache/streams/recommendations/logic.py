@@ -25,6 +25,7 @@ from aicache.schemas.records import (
     UsageBatch,
     UsageEvent,
 )
+from aicache.streams.recommendations import counts
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.explain import reasons
 from aicache.streams.recommendations.feedback import KEYS as FEEDBACK_KEYS
@@ -46,7 +47,7 @@ ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
 CHUNK_BYTES = 900_000
 
-_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME = b"e", b"p", b"s", b"c", b"t"
+_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED = b"e", b"p", b"s", b"c", b"t", b"m"
 
 
 @dataclass(slots=True)
@@ -61,6 +62,8 @@ class State:
         pending: numbers of examples in the changelog since the last snapshot.
         chunks: how many chunks the last snapshot has.
         now_ms: the log's time: the newest time of a record so far.
+        published: how many examples had been learned when counts were published last.
+        touched: items of the examples since then.
     """
 
     model: Combination
@@ -70,6 +73,8 @@ class State:
     pending: list[int] = field(default_factory=list)
     chunks: int = 0
     now_ms: int = 0
+    published: int = 0
+    touched: set[str] = field(default_factory=set)
 
 
 class Recommendations:
@@ -100,6 +105,7 @@ class Recommendations:
         examples: dict[int, list[list[str]]] = {}
         people: list[tuple[int, bytes, Person]] = []
         feedback: dict[bytes, bytes] = {}
+        numbers = {_COUNT: 0, _TIME: 0, _PUBLISHED: 0}
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
@@ -109,12 +115,11 @@ class Recommendations:
             elif kind == _PSEUDONYM:
                 used, person = Person.unpack(value)
                 people.append((used, name, person))
-            elif kind == _COUNT:
-                state.examples = int.from_bytes(value, "big")
-            elif kind == _TIME:
-                state.now_ms = int.from_bytes(value, "big")
+            elif kind in numbers:
+                numbers[kind] = int.from_bytes(value, "big")
             elif kind in FEEDBACK_KEYS:
                 feedback[key] = value
+        state.examples, state.now_ms, state.published = numbers.values()
         state.people = {name: person for _, name, person in sorted(people, key=lambda known: known[:2])}
         state.feedback = Feedback.loaded(feedback)
         state.chunks = len(chunks)
@@ -123,6 +128,8 @@ class Recommendations:
         for number in sorted(examples):
             _learn(state.model, *examples[number])
             state.pending.append(number)
+            if number >= state.published:
+                state.touched.update(*examples[number])
         return state
 
     def apply(self, state: State, batch: Batch) -> Step:
@@ -141,7 +148,7 @@ class Recommendations:
                     continue
                 step.outputs += _sums(state, usage.deployment, batch.partition)
                 self._hear(state, usage)
-                self._learn_batch(state, usage, step)
+                self._learn_batch(state, usage, batch.partition, step)
                 step.outputs += self._answers(state, usage, message)
         if state.now_ms != began_ms:
             step.changed[_TIME] = state.now_ms.to_bytes(8, "big")
@@ -154,7 +161,7 @@ class Recommendations:
             if event.answer and event.kind in FEEDBACK_KINDS:
                 state.feedback.hear(usage.pseudonym, event)
 
-    def _learn_batch(self, state: State, usage: UsageBatch, step: Step) -> None:
+    def _learn_batch(self, state: State, usage: UsageBatch, partition: int, step: Step) -> None:
         attributes = attributes_of(usage)
         person = state.people.pop(usage.pseudonym, None) or Person()
         for event in usage.events:
@@ -167,6 +174,7 @@ class Recommendations:
             if taught:
                 example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
                 _learn(state.model, *example)
+                state.touched.update(*example)
                 step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
                 state.pending.append(state.examples)
                 state.examples += 1
@@ -178,7 +186,10 @@ class Recommendations:
             oldest = next(iter(state.people))
             del state.people[oldest]
             step.changed[_PSEUDONYM + oldest] = None
-        if len(state.pending) >= SNAPSHOT_EVERY:
+        full = len(state.pending) >= SNAPSHOT_EVERY
+        if full or counts.is_due(state.examples, state.published):
+            _publish(state, usage.deployment, partition, step)
+        if full:  # all that was touched has been published: examples before a snapshot are not kept
             _snapshot(state, step)
 
     def _answers(self, state: State, usage: UsageBatch, message: Message) -> list[Output]:
@@ -251,6 +262,14 @@ def _erase(state: State, pseudonym: bytes, step: Step) -> None:
     if state.people.pop(pseudonym, None) is not None:
         step.changed[_PSEUDONYM + pseudonym] = None
     state.feedback.erase(pseudonym)
+
+
+def _publish(state: State, deployment: str, partition: int, step: Step) -> None:
+    """Tell what has been counted of the items that were touched since the last time."""
+    step.outputs += counts.rows(state.model, state.touched, deployment, partition, state.examples)
+    state.touched.clear()
+    state.published = state.examples
+    step.changed[_PUBLISHED] = state.published.to_bytes(8, "big")
 
 
 def _sums(state: State, deployment: str, partition: int) -> list[Output]:

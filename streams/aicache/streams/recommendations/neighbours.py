@@ -115,6 +115,14 @@ class Neighbours(Ranker):
         scale = float(self._scale[-1])
         return float(self._counts[item, -1, slot] / scale / (self._total[item, -1] / scale + self.smoothing))
 
+    def row(self, item: int) -> tuple[float, list[int], NDArray[np.float32]]:
+        """How often an item came, by the slowest speed of forgetting; its neighbours, and how often each came with it."""
+        if item >= len(self._slots):
+            return 0.0, [], np.zeros(0, dtype=np.float32)
+        slots, scale = self._slots[item], self._scale[-1]
+        counts = self._counts[item, -1, list(slots.values())] / np.float32(scale)
+        return float(self._total[item, -1] / scale), list(slots), counts
+
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """Log mean conditional probabilities, then log base rates, a row a speed: shape (2 · speeds, len(self.vocabulary))."""
         size, speeds = len(self.vocabulary), len(self.half_lives)

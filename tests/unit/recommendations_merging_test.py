@@ -1,0 +1,178 @@
+"""The second level: counts of partitions add up to those of everybody, exactly, and estimates with them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from aicache.schemas.records import FeedbackSums, ItemCount, ItemTable, Lift, Record, UsageBatch, UsageEvent
+from aicache.streams.recommendations import counts, logic
+from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.recommendations.merging import HALF_LIFE, Merging, merged
+from aicache.streams.recommendations.neighbours import Neighbours
+from aicache.streams.recommendations.off_policy import ANSWERS_MIN, TERMS, Outcome, terms
+from aicache.streams.runtime.contract import Batch, Message, Step
+from support.folds import changelog, play
+
+FOLD = Merging()
+
+
+def row(item: str, partition: int, clock: int, count: float, **neighbours: float) -> ItemCount:
+    names = [f"tag:{name}" for name in neighbours]
+    return ItemCount("test", item, partition, clock, count, names, np.array([*neighbours.values()], "<f4").tobytes())
+
+
+def sums(partition: int, answers: int, taken: Sequence[int], shown: Sequence[int] = (1, 0)) -> FeedbackSums:
+    """So many answers whose second item the bandit would have put first, and did in all of them."""
+    matrix = np.zeros((TERMS, TERMS))
+    for n in range(answers):
+        outcome = Outcome(shown, [0.5, 0.5], [1, 0], 2, [0] if n in taken else [])
+        added = terms(outcome, lambda _rank, _at: 0.1)
+        matrix += np.outer(added, added)
+    return FeedbackSums("test", "tag", partition, 1_000 + partition, matrix.tobytes())
+
+
+def log(*records: Record) -> list[Message]:
+    return [Message("aicache.counts", 0, offset, 0, b"", record) for offset, record in enumerate(records)]
+
+
+def last(steps: Sequence[Step], kind: type) -> Record | None:
+    return [output.record for step in steps for output in step.outputs if isinstance(output.record, kind)][-1]
+
+
+def test_rows_of_partitions_add_up() -> None:
+    state, steps = play(FOLD, [], log(row("tag:a", 0, 10, 7.0, b=4.0, c=1.0), row("tag:a", 3, 99, 10.0, b=1.0, d=6.0)))
+    total, weights = merged(state, "tag:a")
+    assert total == 17.0
+    assert {name: round(weight * 20, 6) for name, weight in weights.items()} == {"tag:b": 5, "tag:c": 1, "tag:d": 6}
+    table = last(steps, ItemTable)
+    assert isinstance(table, ItemTable)
+    assert table.neighbours == ["tag:d", "tag:b", "tag:c"]
+    assert table.popularity == 1.0
+
+
+def test_a_row_that_comes_again_replaces_what_its_partition_said_before() -> None:
+    state, _ = play(FOLD, [], log(row("tag:a", 0, 10, 7.0, b=4.0), row("tag:a", 0, 20, 9.0, c=5.0)))
+    assert merged(state, "tag:a")[0] == 9.0
+    assert set(merged(state, "tag:a")[1]) == {"tag:c"}
+    assert state.total == 9.0
+
+
+def test_a_row_fades_by_the_examples_that_its_own_partition_has_learned_since() -> None:
+    later = row("tag:b", 0, 10 + int(HALF_LIFE), 1.0)
+    state, _ = play(FOLD, [], log(row("tag:a", 0, 10, 8.0, b=4.0), row("tag:a", 1, 10, 8.0, b=4.0), later))
+    assert merged(state, "tag:a")[0] == pytest.approx(4.0 + 8.0)
+
+
+def test_batches_cut_in_other_places_and_the_changelog_give_the_same() -> None:
+    random = np.random.default_rng(1)
+    rows = [row(f"tag:{n % 5}", n % 4, n, float(random.random()), a=float(random.random()), b=1.5) for n in range(60)]
+    told = log(*rows, sums(0, 200, range(50)), sums(1, 300, range(60)))
+    _, whole = play(FOLD, [], told)
+    state, pieces = play(FOLD, [1, 2, 30, 61], told)
+    assert [o for step in whole for o in step.outputs] == [o for step in pieces for o in step.outputs]
+    assert changelog(whole) == changelog(pieces)
+    again = FOLD.load(0, changelog(whole).items(), FOLD.version)
+    later = [Message("aicache.counts", 0, 100, 0, b"", record) for record in (*rows[:7], sums(2, 150, [1]))]
+    assert FOLD.apply(again, Batch(0, later)) == FOLD.apply(state, Batch(0, later))
+
+
+def test_estimates_are_those_of_all_answers_together() -> None:
+    _, steps = play(FOLD, [], log(sums(0, 80, range(20)), sums(1, 80, range(10), (0, 1))))
+    found = last(steps, Lift)
+    assert isinstance(found, Lift)
+    assert (found.answers, found.taken, found.time_s) == (160, 30 / 160, 1_001)
+    assert [estimate.estimator for estimate in found.estimates] == ["ips", "self-normalised", "doubly-robust"]
+    ips = found.estimates[0]
+    assert ips.bandit == pytest.approx(2 * 20 / 160)
+    assert ips.ranker == pytest.approx(2 * 10 / 160)
+    assert ips.watched_low < ips.low < ips.lift < ips.high < ips.watched_high
+
+
+def test_too_few_answers_are_told_without_an_estimate() -> None:
+    _, steps = play(FOLD, [], log(sums(0, ANSWERS_MIN - 1, [1])))
+    found = last(steps, Lift)
+    assert isinstance(found, Lift)
+    assert (found.answers, found.estimates) == (ANSWERS_MIN - 1, [])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ItemCount("test", "tag:a", 0, 1, 1.0, ["tag:b"], b""),
+        row("tag:a", 0, 1, 1.0, b=float("nan")),
+        row("tag:a", 0, 1, 1.0, b=-1.0),
+        FeedbackSums("test", "tag", 0, 1, bytes(8)),
+        FeedbackSums("test", "tag", 0, 1, np.full((TERMS, TERMS), np.inf).tobytes()),
+    ],
+    ids=["missing", "nan", "negative", "size", "infinite"],
+)
+def test_what_no_partition_publishes_is_dead_lettered_and_changes_nothing(bad: Record) -> None:
+    state, (step,) = play(FOLD, [], log(bad))
+    assert [error.reason for _, error in step.dead] in (["bad-counts"], ["bad-sums"])
+    assert (step.outputs, step.changed) == ([], {})
+    assert (state.rows, state.sums) == ({}, {})
+
+
+def test_half_lives_are_those_of_the_model() -> None:
+    assert Neighbours().half_lives[-1] == HALF_LIFE
+
+
+# ---------------------------------------------------------------- both levels
+
+
+def usage(offset: int, who: int, *items: str) -> Message:
+    event = UsageEvent("used", 1_700_000_000, list(items), [], "", 1, b"", -1, 0.0)
+    record = UsageBatch("test", who.to_bytes(16, "big"), 1, 0, "python", "", "", "", "", [event])
+    return Message("aicache.usage", 0, offset, 0, b"", record)
+
+
+def crowd(seed: int, people: int) -> list[Message]:
+    random = np.random.default_rng(seed)
+    picks = [random.choice(12, 3, replace=False).tolist() for _ in range(people)]
+    return [usage(n, 1_000 * seed + n, *[f"tag:t{item}" for item in pick]) for n, pick in enumerate(picks)]
+
+
+def published(steps: Sequence[Step]) -> list[ItemCount]:
+    return [output.record for step in steps for output in step.outputs if isinstance(output.record, ItemCount)]
+
+
+def test_tables_of_two_partitions_are_those_of_one_that_saw_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to fading: here nothing has had time to."""
+    monkeypatch.setattr(counts, "is_due", lambda examples, published: examples == published + 100)
+    fold = Recommendations()
+    parts = [crowd(1, 100), crowd(2, 100)]
+    rows = []
+    for partition, part in enumerate(parts):
+        rows += published([fold.apply(fold.empty(partition), Batch(partition, part))])
+    state, _ = play(FOLD, [], log(*rows))
+    monkeypatch.setattr(counts, "is_due", lambda examples, published: examples == published + 200)
+    alone, _ = play(FOLD, [], log(*published([fold.apply(fold.empty(0), Batch(0, [*parts[0], *parts[1]]))])))
+    assert set(state.rows) == set(alone.rows)
+    assert "language:python" in state.rows
+    for item in state.rows:
+        count, weights = merged(state, item)
+        expected_count, expected = merged(alone, item)
+        assert count == pytest.approx(expected_count, rel=0.01)
+        assert weights == pytest.approx(expected, rel=0.02)
+
+
+def test_rows_come_again_after_a_restart_as_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a snapshot falls between two publications."""
+    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 70)
+    fold, told = Recommendations(), crowd(1, 160)
+    state, steps = play(fold, [30], told[:130])
+    again = fold.load(0, changelog(steps).items(), fold.version)
+    assert again.touched == state.touched
+    assert published([fold.apply(again, Batch(0, told[130:]))]) == published([fold.apply(state, Batch(0, told[130:]))])
+    assert len(published(steps)) > 12
+
+
+def test_publications_are_frequent_at_first_and_rarer_later() -> None:
+    due, published_at = [], 0
+    for examples in range(200_000):
+        if counts.is_due(examples, published_at):
+            due.append(examples)
+            published_at = examples
+    assert due[:4] == [50, 100, 150, 200]
+    assert max(np.diff(due)) == counts.EVERY

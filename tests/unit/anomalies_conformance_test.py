@@ -9,9 +9,13 @@ import pytest
 import river.checks
 
 from aicache.privacy.errors import LocalError
+from aicache.privacy.sketches import sketch_of
+from aicache.streams.anomalies.detectors.changepoint import ChangePoint, ChangePointColumns
+from aicache.streams.anomalies.detectors.counts import CountColumns, CountForecast
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison, NoisyWindow
 from aicache.streams.anomalies.detectors.novelty import ALARM, Parameters, WindowNovelty
 from aicache.streams.anomalies.detectors.novelty_columns import WindowNoveltyColumns
+from aicache.streams.anomalies.detectors.quantiles import QuantileShift
 from aicache.streams.anomalies.detectors.rate import RateChange
 from aicache.streams.anomalies.detectors.release import ReleaseComparison, Window
 from aicache.streams.anomalies.detectors.shift import Shift, ShiftColumns
@@ -62,13 +66,18 @@ def window(value: float) -> Window:
     return Window(100, round(abs(value)), 1_000, 20)
 
 
-COLUMNS = {
+def counts(value: float) -> Any:
+    return np.round(np.abs([value, value + 2, 7.0]))
+
+
+COLUMNS: dict[str, Any] = {
     "step": lambda detector, x: detector.update(x).tolist(),
     "point": lambda value: np.array([value, 3 - value, 7.0]),
     "is_alarm": lambda scores: max(scores) > ALARM,
     "bad": (np.zeros(2), np.array([0.0, np.nan, 0.0]), np.array([0.0, np.inf, 0.0])),
     "refuses": True,
 }
+BAD_COUNTS = (*COLUMNS["bad"], np.array([1.0, -1.0, 1.0]))
 CASES = {
     "WindowNovelty": Case(
         lambda: WindowNovelty(40, SMALL),
@@ -111,7 +120,36 @@ CASES = {
         (NoisyWindow(float("nan"), 1.0, 10.0, 1.0, 1.0), NoisyWindow(100.0, 1.0, 1_000.0, 1.0, -1.0)),
         refuses=True,
     ),
+    "CountColumns": Case(
+        make=lambda: CountColumns(3, 40, 12), bytes_max=5_000, **{**COLUMNS, "point": counts, "bad": BAD_COUNTS}
+    ),
+    "CountForecast": Case(
+        lambda: CountForecast(40, 12),
+        learn_and_score,
+        lambda value: {"count": round(abs(value))},
+        lambda score: score > ALARM,
+        2_000,
+        ({"count": -1}, {"count": float("nan")}),
+        refuses=True,
+    ),
+    "ChangePointColumns": Case(
+        make=lambda: ChangePointColumns(3), bytes_max=10_000, **{**COLUMNS, "point": counts, "bad": BAD_COUNTS}
+    ),
+    "ChangePoint": Case(
+        ChangePoint, drift, lambda value: round(abs(value)), bool, 4_000, (-1, float("nan")), refuses=True
+    ),
+    "QuantileShift": Case(
+        lambda: QuantileShift(learn=300),
+        lambda detector, x: detector.learn_one(x),
+        lambda value: sketch_of([0.01 + abs(value) * (1 + place / 20) for place in range(20)]),
+        bool,
+        12_000,
+        ({0.5e9: 1.0}, {1.0: -1.0}, {1.0: float("nan")}),
+        refuses=True,
+    ),
 }
+ALONE = {(Shift, ShiftColumns), (CountForecast, CountColumns), (ChangePoint, ChangePointColumns)}
+"""Whose bytes are those of columns of one series."""
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -126,15 +164,15 @@ def values(points: int, seed: int = 1) -> list[float]:
 @each
 def test_the_same_points_give_the_same_outcomes_and_the_same_bytes(case: Case) -> None:
     one, other = case.make(), case.make()
-    for value in values(300):
+    for value in values(160):
         assert case.step(one, case.point(value)) == case.step(other, case.point(value))
     assert one.to_bytes() == other.to_bytes()
 
 
 @each
-@pytest.mark.parametrize("cut", [0, 1, 39, 40, 41, 77, 160, 299])
+@pytest.mark.parametrize("cut", [0, 1, 40, 101])
 def test_a_state_comes_back_bit_for_bit_and_goes_on_as_if_nothing_had_been(case: Case, cut: int) -> None:
-    through, series = case.make(), values(330)
+    through, series = case.make(), values(160)
     for value in series[:cut]:
         case.step(through, case.point(value))
     back = type(through).from_bytes(through.to_bytes())
@@ -147,20 +185,20 @@ def test_a_state_comes_back_bit_for_bit_and_goes_on_as_if_nothing_had_been(case:
 @each
 def test_a_change_is_an_alarm(case: Case) -> None:
     detector = case.make()
-    assert any(case.is_alarm(case.step(detector, case.point(value))) for value in values(400))
+    assert any(case.is_alarm(case.step(detector, case.point(value))) for value in values(240))
 
 
 @each
-@pytest.mark.parametrize("value", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("value", [0.0, 2.0])
 def test_a_series_that_never_varies_is_never_an_alarm(case: Case, value: float) -> None:
     detector = case.make()
-    assert not any(case.is_alarm(case.step(detector, case.point(value))) for _ in range(400))
+    assert not any(case.is_alarm(case.step(detector, case.point(value))) for _ in range(150))
 
 
 @each
 def test_what_it_remembers_is_bounded(case: Case) -> None:
     detector = case.make()
-    for place, value in enumerate(values(2_500, 2)):
+    for place, value in enumerate(values(700, 2)):
         case.step(detector, case.point(value))
         assert place % 50 or len(detector.to_bytes()) <= case.bytes_max
 
@@ -188,7 +226,7 @@ def test_bytes_that_are_of_another_or_damaged_are_refused(case: Case) -> None:
     data = detector.to_bytes()
     others = [type(other.make()) for other in CASES.values() if type(other.make()) is not type(detector)]
     for reader in others:
-        if {reader, type(detector)} != {Shift, ShiftColumns}:  # one is a column of the other
+        if (type(detector), reader) not in ALONE:
             with pytest.raises(LocalError):
                 reader.from_bytes(data)
     for bad in (b"", data[:3], data[:20], data[:-1], data + b"0", data[4:], b"\xff" * 40):

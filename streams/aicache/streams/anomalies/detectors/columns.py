@@ -1,6 +1,7 @@
 """What detectors of many series side by side have in common: a column is a value of each, and the first columns are learned alone. Pure."""
 
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from aicache.privacy.errors import LocalError
 from aicache.streams.anomalies.detectors.novelty import WARM_UP_MAX
 
 Floats = npt.NDArray[np.float64]
+C = TypeVar("C", bound="Columns")
 
 
 class Columns(ABC):
@@ -66,3 +68,14 @@ class Columns(ABC):
     @abstractmethod
     def to_bytes(self) -> bytes:
         """All that it has learned; `from_bytes` of it goes on with the same scores."""
+
+
+def alone(columns: C) -> C:
+    """Columns of a single series, as they are.
+
+    Raises:
+        LocalError: there are more, or none.
+    """
+    if columns.series != 1:
+        raise LocalError("the state is of more than one series", got=columns.series, needed=1)
+    return columns

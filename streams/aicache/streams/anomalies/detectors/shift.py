@@ -15,7 +15,7 @@ from river import base
 
 from aicache.privacy.errors import LocalError
 from aicache.streams.anomalies.detectors import state
-from aicache.streams.anomalies.detectors.columns import Columns, Floats
+from aicache.streams.anomalies.detectors.columns import Columns, Floats, alone
 
 CUT = 3.0
 SLACK, MEAN = 0.75, 8.0
@@ -157,7 +157,7 @@ class Shift(base.DriftDetector):
         Raises:
             LocalError: they are of another one, or damaged.
         """
-        columns = ShiftColumns.from_bytes(data)
+        columns = alone(ShiftColumns.from_bytes(data))
         made = cls(columns.warm_up, int(columns.periods[0]))
         made._columns = columns
         return made

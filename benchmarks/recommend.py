@@ -1,11 +1,13 @@
 """Recommendations on `user,item,timestamp` files, each method beside the others under one protocol.
 
-usage: recommend.py DATA [--protocol prequential|hold-one|hidden] [--hidden FILE] [--methods NAME,…] [--limit N] [--json]
+usage: recommend.py DATA [--protocol prequential|hold-one|hidden] [--hidden FILE] [--epsilon E] [--methods NAME,…] [--limit N] [--json]
 
 prequential: for each event all items known so far that the user has not had are ranked, scored, then the event is learned; an item
 never seen before is a miss. hold-one: a user is a basket; of each with two items or more one is hidden (index: SHA-256 of the basket's
 rank as decimal text, first 8 bytes big-endian, modulo the size), scored, then the whole basket is learned. hidden: all baskets of DATA
-are learned, then for each what is not in it is ranked and scored against FILE. Ties go to the smaller item number.
+are learned, then for each what is not in it is ranked and scored against FILE. With --epsilon, `private` is learned from what private
+sums of pairs open to at delta 1e-6 (hidden: each basket is a client, hold-one: one table from the first 70%, asked on the rest), beside
+the same without noise. Ties go to the smaller item number.
 """
 
 import argparse
@@ -41,6 +43,8 @@ class Trial:
 
     def ask(self, context: list[int], targets: Sequence[int | None], numbers: "Numbers") -> None:
         """Where each target is ranked among all that are known and not at hand; a miss where it was never seen."""
+        if not self.method.ready():
+            return
         if all(target is None for target in targets):
             self.places += [MISS] * len(targets)
             return
@@ -186,6 +190,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=Path)
     parser.add_argument("--limit", type=int, default=0, help="only so many events or baskets")
     parser.add_argument("--methods", help="only these, with commas between them")
+    parser.add_argument(
+        "--epsilon", type=float, default=0.0, help="also what is learned from private sums alone, at this epsilon"
+    )
+    parser.add_argument("--noise", choices=("committee", "clients"), default="committee", help="who adds the noise")
+    parser.add_argument(
+        "--clients", type=int, default=10_000, help="hold-one: baskets are dealt to so many clients in turn"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.protocol == "hidden" and arguments.hidden is None:

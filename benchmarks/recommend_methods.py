@@ -6,6 +6,7 @@ arguments and returns None where the method is not asked for by them. Methods se
 
 # ruff: noqa: ARG001, ARG002 -- each method uses a part of what the interface gives
 import argparse
+import csv
 from collections.abc import Callable
 
 import numpy as np
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.ranker import Ranker
+from recommend_private import PrivateTable
 
 Maker = Callable[[argparse.Namespace], "Method | None"]
 METHODS: dict[str, Maker] = {}
+PRIVATE_LEARNS = 0.7
+"""Of the baskets that come in turn, the share from which the private table is made."""
 
 
 def method(name: str) -> Callable[[Maker], Maker]:
@@ -41,6 +45,10 @@ class Method:
 
     def settle(self) -> None:
         """Nothing more is learned before what follows is asked: the moment for what is made from the whole."""
+
+    def ready(self) -> bool:
+        """Whether it can be asked yet: what is asked before is not among its figures."""
+        return True
 
     def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
         """A score for each of `size` items."""
@@ -125,3 +133,43 @@ def _popularity(arguments: argparse.Namespace) -> Method:
 @method("neighbours")
 def _neighbours(arguments: argparse.Namespace) -> Method:
     return Cosine()
+
+
+class Private(Method):
+    """The table that private rounds gave: from all baskets, or, where baskets come and are asked in turn, from the first 70%."""
+
+    def __init__(self, table: PrivateTable) -> None:
+        self.table = table
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        self.table.learn_basket(numbers)
+
+    def settle(self) -> None:
+        self.table.settle()
+
+    def ready(self) -> bool:
+        return self.table.ready
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        return self.table.scores(context, size)
+
+
+def _private_table(arguments: argparse.Namespace, epsilon: float) -> Method | None:
+    if not arguments.epsilon or arguments.protocol == "prequential":
+        return None
+    if arguments.protocol == "hidden":
+        return Private(PrivateTable(epsilon, arguments.noise, clients=0, learns=0))
+    with arguments.data.open(newline="") as file:
+        known = len({row["user"] for row in csv.DictReader(file)})
+    learns = int(PRIVATE_LEARNS * min(known, arguments.limit or known))
+    return Private(PrivateTable(epsilon, arguments.noise, clients=arguments.clients, learns=learns))
+
+
+@method("private")
+def _private(arguments: argparse.Namespace) -> Method | None:
+    return _private_table(arguments, arguments.epsilon)
+
+
+@method("private_without_noise")
+def _private_without_noise(arguments: argparse.Namespace) -> Method | None:
+    return _private_table(arguments, 0.0)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_doctor_names_missing_topics_and_the_command_that_makes_them_right(
 def until_shown(admin: AdminClient, topic: str, key: str, value: str) -> None:
     """The controller answers first; the broker shows the new setting a moment later."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    for _ in range(1_000):
+    until_s = time.monotonic() + WAIT_S
+    while time.monotonic() < until_s:
         if admin.describe_configs([resource])[resource].result(WAIT_S)[key].value == value:
             return
     raise AssertionError(f"{topic} never shows {key} = {value}")

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 from aicache.schemas.topics import Topic, all_topics, topic_name
 
 TIMEOUT_S = 30.0
-SHOWN_TIMEOUT_S = 10.0
+SHOWN_TIMEOUT_S = 30.0
 Settings = Mapping[str, str | int | float | bool]
 
 

@@ -109,6 +109,21 @@ class Webhook(Section):
     )
 
 
+class Recommendations(Section):
+    """How recommendations are ordered."""
+
+    bandit: Literal["off", "observe", "on"] = Field(
+        default="off",
+        description="off: the ranker's order; observe: try others in a few answers and estimate what they bring; on: the bandit's order",
+    )
+    exploration: float = Field(
+        default=0.1,
+        ge=0.02,
+        le=0.2,
+        description="share of answers whose first five are shown in another order, at the start",
+    )
+
+
 class Local(Section):
     """The deployment on this machine: `aicache up` and `aicache demo`."""
 
@@ -130,6 +145,7 @@ class Settings(Section):
     committee: Committee = Field(default_factory=Committee)
     operator: Operator = Field(default_factory=Operator)
     webhook: Webhook = Field(default_factory=Webhook)
+    recommendations: Recommendations = Field(default_factory=Recommendations)
     local: Local = Field(default_factory=Local)
 
 

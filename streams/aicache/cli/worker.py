@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aicache.cli.frame import Json, kafka_of, print_json
+from aicache.cli.frame import Json, kafka_of, print_json, settings_of
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def _group() -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="recommendations, private-tables, anomalies, incidents or trends.")],
+    name: Annotated[
+        str, typer.Argument(help="recommendations, merging, private-tables, anomalies, incidents or trends.")
+    ],
     instance: Annotated[
         str, typer.Option(help="A name that no other worker of this kind has: a restart rejoins at once.")
     ] = "",
@@ -45,7 +47,7 @@ def run(
 
     try:
         write_json_logs()
-        WORKERS[name](kafka_of(context), name, instance or None, metrics_port)
+        WORKERS[name](context, name, instance or None, metrics_port)
     finally:
         if as_json:
             print_json({"service": name, "state": "stopped"})
@@ -60,39 +62,49 @@ def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None
     serve(name, lambda stop: shell.run(stop, lambda: say_ready(name)))
 
 
-def _recommendations(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
+def _recommendations(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+    from aicache.streams.recommendations.feedback import Policy
     from aicache.streams.recommendations.logic import Recommendations
 
-    _direct(Recommendations(), kafka, name, instance, port)
+    chosen = settings_of(context).recommendations
+    policy = Policy(chosen.bandit, chosen.exploration)
+    _direct(Recommendations(policy), kafka_of(context), name, instance, port)
 
 
-def _private_tables(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
+def _merging(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+    from aicache.streams.recommendations.merging import Merging
+
+    _direct(Merging(), kafka_of(context), name, instance, port)
+
+
+def _private_tables(context: typer.Context, name: str, instance: str | None, port: int) -> None:
     from aicache.streams.recommendations.private import PrivateTables
 
-    _direct(PrivateTables(), kafka, name, instance, port)
+    _direct(PrivateTables(), kafka_of(context), name, instance, port)
 
 
-def _anomalies(kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
+def _anomalies(context: typer.Context, name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies.logic import Anomalies
 
-    _direct(Anomalies(), kafka, name, instance, port)
+    _direct(Anomalies(), kafka_of(context), name, instance, port)
 
 
-def _incidents(kafka: "KafkaSettings", _name: str, instance: str | None, port: int) -> None:
+def _incidents(context: typer.Context, _name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_incidents(kafka, instance=instance, metrics_port=port)
+    agents.run_incidents(kafka_of(context), instance=instance, metrics_port=port)
 
 
-def _trends(kafka: "KafkaSettings", _name: str, instance: str | None, port: int) -> None:
+def _trends(context: typer.Context, _name: str, instance: str | None, port: int) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_trends(kafka, instance=instance, metrics_port=port)
+    agents.run_trends(kafka_of(context), instance=instance, metrics_port=port)
 
 
 # The last two run on Faust, which has signals of its own.
-WORKERS: dict[str, Callable[["KafkaSettings", str, str | None, int], None]] = {
+WORKERS: dict[str, Callable[[typer.Context, str, str | None, int], None]] = {
     "recommendations": _recommendations,
+    "merging": _merging,
     "private-tables": _private_tables,
     "anomalies": _anomalies,
     "incidents": _incidents,

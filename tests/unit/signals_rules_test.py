@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aicache.cli import frame
+from aicache.cli.app import run
 from aicache.privacy.anonymize import check_item
 from aicache.privacy.errors import LocalError
 from aicache.producers.signals import rules
@@ -129,3 +131,30 @@ def test_what_ruff_writes_is_read(tmp_path: Path) -> None:
         ]
         done = subprocess.run([*words, "x.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert read(done.stdout, form).counts["rule:F401"] == 1
+
+
+def test_an_owner_sees_what_would_leave_of_a_linters_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", f"client.folder={tmp_path}/client", "privacy", "preview", "--findings", "out.json", "--form"]
+    Path("out.json").write_text(json.dumps(OUTPUTS["ruff"]))
+    assert run([*words, "ruff", "--release", "pypi:ruff@0.17.6", "--json"]) == frame.OK
+    shown = json.loads(capsys.readouterr().out)
+    (event,) = shown["records"][0]["events"]
+    assert (event["kind"], event["items"], event["count"], event["release"]) == (
+        "finding",
+        ["rule:F401"],
+        2,
+        "pypi:ruff@0.17",
+    )
+    assert (shown["unknown"], shown["sent"]) == (2, False)
+    assert run([*words, "ruff"]) == frame.OK
+    told = capsys.readouterr().out
+    assert "rule:F401" in told
+    assert "2 findings of rules that are not public" in told
+    assert CANARY not in told
+    assert run([*words, "sarif"]) == frame.USAGE
+    assert CANARY not in capsys.readouterr().err
+    Path("out.json").unlink()
+    assert run([*words, "ruff"]) == frame.USAGE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
+from aicache.cli.signals import preview_findings
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def preview(
     data: Annotated[
         Path | None, typer.Option(help="With --contribution: the data, JSON in the form of the task's kind.")
     ] = None,
+    findings: Annotated[
+        Path | None, typer.Option(help="Show what would leave of a linter's output, in --form, instead.")
+    ] = None,
+    form: Annotated[str, typer.Option(help="sarif, ruff, pylint, bandit or flake8 (JSON).")] = "sarif",
     language: Annotated[str, typer.Option(help="Of the situation.")] = "",
     framework: Annotated[str, typer.Option(help="Of the situation.")] = "",
     os_family: Annotated[str, typer.Option("--os", help="Of the situation.")] = "",
@@ -94,7 +99,7 @@ def preview(
     if contribution:
         _preview_contribution(context, contribution, data, as_json=as_json)
         return
-    if not kind or not items:
+    if findings is None and (not kind or not items):
         raise LocalError(
             "say which event, or which contribution", got=kind, needed="KIND ITEM…, or --contribution TASK"
         )
@@ -107,7 +112,10 @@ def preview(
     key, made_up = _pseudonym_key(settings.client.folder)
     situation = Situation(language=language, framework=framework, os_family=os_family, task=task, tool=tool)
     queue = UsageQueue(settings.kafka.deployment, key, situation, rules)
-    queue.put([make_event(kind, items, time_s=now_ms // 1000, rules=rules, release=release, count=count)])
+    if findings is not None:
+        preview_findings(queue, findings, form, release, as_json=as_json)
+        return
+    queue.put([make_event(kind, items or [], time_s=now_ms // 1000, rules=rules, release=release, count=count)])
     batch = queue.batch(now_ms)
     assert batch is not None, "one event was put in"
     size = len(Codec().encode(batch))

@@ -101,7 +101,9 @@ class Deployment:
 @pytest.fixture
 def there(kafka: KafkaSettings) -> Deployment:
     deployment = Deployment(kafka)
-    task = replace(make_task(), deployment=kafka.deployment, kind="histogram", labels=["a", "b", "c"], length=3)
+    task = replace(
+        make_task(), deployment=kafka.deployment, kind="histogram", labels=["a", "b", "c"], length=3, deadline_ms=60_000
+    )
     deployment.write(topics.TASKS, task, b"tags")
     deployment.copy()
     return deployment
@@ -166,6 +168,14 @@ def test_usage_is_acknowledged_where_it_stands(there: Deployment, hub: Hub, tmp_
         assert sum(len(record.events) for record in found.values()) == 150
         client.record("used", ["pypi:numpy"])
     assert len(there.read(topics.USAGE, UsageBatch, 3)) == 3, "closing publishes what is queued"
+
+
+def test_an_event_that_fills_no_batch_is_published_by_itself(there: Deployment, hub: Hub, tmp_path: Path) -> None:
+    with BlockingClient(hub, tmp_path / "client") as client:
+        client.record("used", ["pypi:numpy"])
+        assert client.queued == 1
+        assert hub.wait_for(lambda: client.queued == 0, 30)
+        assert len(client.flush().acknowledged) == 1
 
 
 def test_a_dry_run_shows_all_and_sends_nothing(there: Deployment, hub: Hub, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_fifty_clients_give_exact_sums_round_after_round_and_anybody_can_recompu
     for aggregate in aggregates:
         log = round_log(play.kafka, aggregate.round_id)
         checks = verify_round(log, operator_key=play.public, identities=identities)
-        assert len(checks) == 13
+        assert len(checks) == 14
         assert all(check.ok for check in checks), checks
         (clip,) = [check.detail for check in checks if check.name == "clip"]
         assert ("from tags-1" in clip) == (aggregate.round_id == "tags-2"), clip

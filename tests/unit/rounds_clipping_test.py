@@ -8,8 +8,9 @@ import pytest
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.quantize import sensitivity
 from aicache.producers.session import make_message
-from aicache.schemas.clipping import check_clipping, clip_after, quantile_rule
+from aicache.schemas.clipping import clip_after, quantile_rule
 from aicache.schemas.codec import Codec, SingleObject
+from aicache.schemas.declared import check_declared
 from aicache.schemas.records import AdaptiveClipping, ModelSpec, Proposal, RoundAborted
 from aicache.streams.committee.limits import Limits, PurposeBudget
 from aicache.streams.committee.rules import check_arithmetic
@@ -178,13 +179,24 @@ def test_members_refuse_clipping_that_contradicts_itself(adapted: Deployment, ch
         {"clipping": "flat", "adaptive": None},
         {"scale": 2_000.0},
         {"length": 22},
+        {"sigma": 1_000.0},
+        {"n_min": 2},
+        {"noise": "committee"},
+        {"honest": 1},
+        {"delta": 1e-5},
+        {"groups": 2},
+        {"robust": "median"},
+        {"purpose": "other"},
+        {"kind": "mean"},
+        {"deadline_ms": 1},
+        {"roster": []},
     ],
 )
-def test_a_client_refuses_a_round_that_does_not_clip_as_its_task_declares(adapted: Deployment, changes: dict) -> None:
+def test_a_client_refuses_a_round_that_is_not_as_its_task_declares(adapted: Deployment, changes: dict) -> None:
     task, proposal = adapted.state.tasks["tags"].task, proposals(adapted)[0]
-    check_clipping(proposal, task)
+    check_declared(proposal, task)
     with pytest.raises(RemoteError) as caught:
-        check_clipping(replace(proposal, **changes), task)
+        check_declared(replace(proposal, **changes), task)
     assert caught.value.reason == "not-the-task"
 
 

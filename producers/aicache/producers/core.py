@@ -6,6 +6,7 @@ became of each round, errors included: nothing is swallowed. Boundary: the hub (
 entropy.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -27,7 +28,7 @@ from aicache.producers.session import Contribution, Limits, MissingError, Pins, 
 from aicache.producers.usage import BATCH_EVENTS_MAX, Rules, Situation, UsageQueue, make_event
 from aicache.producers.vectors import vector_of
 from aicache.schemas import topics
-from aicache.schemas.clipping import check_clipping
+from aicache.schemas.declared import check_declared
 from aicache.schemas.records import JoinRequest, Model, ModelSpec, Place, Recommendation, Record, Task, UsageBatch
 from aicache.schemas.signing import signed
 
@@ -106,6 +107,7 @@ class Core(Answering):
         self._watched = b""
         self._watch()
         hub.on_round(self._round_opened)
+        hub.on_tick(self._send_overdue)
 
     # ------------------------------------------------------------ being a client
 
@@ -163,6 +165,7 @@ class Core(Answering):
         """Take part in nothing more, and let another process use the folder."""
         self._providers.clear()
         self.hub.off_round(self._round_opened)
+        self.hub.off_tick(self._send_overdue)
         self.hub.settle()
         self.hub.unwatch(self._watched)
         self._folder.close()
@@ -226,7 +229,7 @@ class Core(Answering):
         if task.version != current.proposal.task_version:
             raise RemoteError("the round is for another version of the task", reason="wrong-task-version")
         session.check(current, self._clock())
-        check_clipping(current.proposal, task)
+        check_declared(current.proposal, task)
         model, spec = self._model_of(task, current)
         data = provider(task)
         if data is None:
@@ -316,7 +319,7 @@ class Core(Answering):
     # ------------------------------------------------------------ usage
 
     def record(self, kind: str, items: Sequence[str], *, time_s: int | None = None, **more: Any) -> None:
-        """Queue an anonymized event; a full batch is published at once, the rest by `flush` and when the client closes.
+        """Queue an anonymized event: a full batch is published at once, the rest within `usage.WAIT_MS_MAX`, by `flush`, or by `close`.
 
         See `usage.make_event` for what an event may say.
 
@@ -346,6 +349,13 @@ class Core(Answering):
                 raise
         return sent
 
+    def _send_overdue(self) -> None:
+        """Publish what has waited long enough; what the connection does not take stays queued."""
+        if self.dry_run or not self._queue.overdue(self._clock()):
+            return
+        with contextlib.suppress(LocalError):  # paused, gone, or the broker is away: nothing is lost, and `flush` tells
+            self._pending.extend(self.send_queued())
+
     def _settling(self, batch: UsageBatch, done: Future[Acknowledged]) -> Future[Acknowledged]:
         """The same future, but the queue knows before anybody who waits."""
         settled: Future[Acknowledged] = Future()
@@ -359,6 +369,7 @@ class Core(Answering):
             else:
                 self._queue.delivered(batch)
                 settled.set_result(done.result())
+            self.hub.tell_waiting()
 
         done.add_done_callback(settle)
         return settled

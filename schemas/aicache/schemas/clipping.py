@@ -74,11 +74,11 @@ def clip_after(before: Proposal, opened: Aggregate) -> float | None:
     return before.clip * (rule.next_clip(vector_clip, bits, opened.n) / vector_clip)
 
 
-def check_clipping(proposal: Proposal, task: Task | None = None) -> None:
-    """The proposal's way of clipping is possible, within its own bounds and, where the task is given, as the task declares it.
+def check_clipping(proposal: Proposal) -> None:
+    """The proposal's way of clipping is possible, and a clip that adapts is within its bounds.
 
     Raises:
-        RemoteError: `bad-clipping`, `clip-out-of-bounds`, `not-the-task`.
+        RemoteError: `bad-clipping`, `clip-out-of-bounds`.
     """
     try:
         rule_of(proposal)
@@ -92,19 +92,6 @@ def check_clipping(proposal: Proposal, task: Task | None = None) -> None:
             got=proposal.clip,
             needed=(settings.clip_min, settings.clip_max),
         )
-    if task is None:
-        return
-    fixed = settings is not None or proposal.clip == task.clip
-    same = (proposal.clipping, proposal.layers, proposal.clips, settings, proposal.scale, proposal.length) == (
-        task.clipping,
-        task.layers,
-        task.clips,
-        task.adaptive,
-        task.scale,
-        masked_length(task),
-    )
-    if not fixed or not same:
-        raise RemoteError("the round does not clip as its task declares", reason="not-the-task", got=proposal.clip)
 
 
 def check_follows(proposal: Proposal, before: Proposal | None, opened: Aggregate | None, first: float) -> None:
@@ -131,15 +118,3 @@ def check_follows(proposal: Proposal, before: Proposal | None, opened: Aggregate
             got=proposal.clip,
             needed=needed,
         )
-
-
-__all__ = [
-    "CLIPPINGS",
-    "check_clipping",
-    "check_follows",
-    "clip_after",
-    "masked_length",
-    "quantile_rule",
-    "rule_of",
-    "within",
-]

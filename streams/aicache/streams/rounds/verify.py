@@ -28,7 +28,6 @@ from aicache.schemas.signing import Signed, verify_record
 from aicache.streams.committee.rules import Endorsable, check_arithmetic, check_manifest, reason_of
 from aicache.streams.rounds.budgets import guarantee_of
 from aicache.streams.rounds.exported import RoundLog
-from aicache.streams.rounds.verify_clip import check_clip
 from aicache.streams.rounds.verify_records import Found, sort_records
 from aicache.streams.rounds.verify_sum import (
     GroupSums,
@@ -39,6 +38,7 @@ from aicache.streams.rounds.verify_sum import (
     open_groups,
     require,
 )
+from aicache.streams.rounds.verify_task import check_clip, check_task
 
 OfMember = TypeVar("OfMember", Approval, Vote, Endorsement, Opening)
 
@@ -87,6 +87,7 @@ def verify_round(
     if not run("proposal", lambda: _proposal(found)):
         return checks
     proposal = found.proposals[0].record
+    run("task", lambda: check_task(found, proposal))
     run("clip", lambda: check_clip(found, proposal))
     rho = record_digest("proposal", found.proposals[0].fingerprint, found.proposals[0].body)
     if not run("roster", lambda: _roster(found, proposal, identities)):

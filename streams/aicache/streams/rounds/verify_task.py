@@ -1,19 +1,33 @@
-"""A verified round clips as its task declares, and a clip that adapts is what follows from the opened sum before it. Pure."""
+"""A verified round is what its task declares, and a clip that adapts is what follows from the opened sum before it. Pure."""
 
 from aicache.privacy.errors import RemoteError
 from aicache.schemas.clipping import check_clipping, check_follows, rule_of
+from aicache.schemas.declared import check_declared
 from aicache.schemas.records import Aggregate, Proposal, Task
 from aicache.streams.rounds.verify_records import Found
+
+
+def check_task(found: Found, proposal: Proposal) -> str:
+    """The round is what its task declares.
+
+    Raises:
+        RemoteError: `not-the-task`, and as `check_clipping`.
+    """
+    task = _task_of(found, proposal)
+    if task is None:
+        return f"skipped: the log no longer holds version {proposal.task_version} of {proposal.task}"
+    check_declared(proposal, task)
+    return f"as version {task.version} of {task.task} declares it"
 
 
 def check_clip(found: Found, proposal: Proposal) -> str:
     """Recompute the clip.
 
     Raises:
-        RemoteError: `not-the-task`, `clip-out-of-bounds`, `clip-does-not-follow`.
+        RemoteError: `bad-clipping`, `clip-out-of-bounds`, `clip-does-not-follow`.
     """
+    check_clipping(proposal)
     task = _task_of(found, proposal)
-    check_clipping(proposal, task)
     settings = proposal.adaptive
     if settings is None:
         layers = f", {len(proposal.layers)} layers" if proposal.layers else ""

@@ -1,5 +1,6 @@
 """A fold that counts items: small enough to be obviously right, so that what is tested is the runtime."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,8 @@ from aicache.schemas.records import Trend, UsageBatch, UsageEvent
 from aicache.streams.runtime.contract import Batch, Output, Step
 
 DEPLOYMENT = "test"
+HANGS_AT = ""
+"""An item at which the fold hangs, as a dead lock does."""
 
 
 class Counting:
@@ -37,6 +40,8 @@ class Counting:
                 step.dead.append((message, RemoteError("it is poison", reason="poison")))
                 continue
             new.update([item for event in message.record.events for item in event.items])
+        if HANGS_AT in new:
+            threading.Event().wait()
         state.update(new)
         for item in sorted(new):
             step.changed[item.encode()] = str(state[item]).encode()

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from aicache.producers.connection import KafkaSettings
+from support import counting
 
 STEP_BACK_S = 3_600
 
@@ -18,7 +19,7 @@ STEP_BACK_S = 3_600
 def from_command_line() -> tuple[KafkaSettings, dict[str, Any]]:
     """`BOOTSTRAP PREFIX [JSON]`: how to reach Kafka, and the keywords of the shell."""
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    keywords = {"instance": options["instance"]} if "instance" in options else {}
+    keywords = {name: options[name] for name in ("instance", "let_fail") if name in options}
     if "session_s" in options:
         from aicache.streams import app
 
@@ -37,6 +38,8 @@ def from_command_line() -> tuple[KafkaSettings, dict[str, Any]]:
         from aicache.schemas.registry import ConfluentFraming, Registry
 
         use_framing(ConfluentFraming(Registry(options["registry"])))
+    if "hang" in options:
+        counting.HANGS_AT = options["hang"]
     if options.get("clock"):
         signal.signal(signal.SIGHUP, _step_back)
     return KafkaSettings(sys.argv[1], prefix=sys.argv[2]), keywords

@@ -73,6 +73,7 @@ class Crowd:
     Attributes:
         options: of the workers that are started from now on (`run_options`).
         workers_kafka: how workers reach Kafka, where that is another way than the source's and the reader's.
+        codec: of the source and the reader.
         supervised: start a worker again that ended although nobody told it to, as a supervisor does, while counts are awaited.
         revived: how often that was done.
     """
@@ -81,6 +82,7 @@ class Crowd:
         self.shell, self.kafka, self.folder = shell, kafka, folder
         self.options = options
         self.workers_kafka = kafka
+        self.codec = CODEC
         self.supervised = False
         self.revived = 0
         self.workers: list[Worker] = []
@@ -119,7 +121,7 @@ class Crowd:
         for number in range(records):
             partition = number % partitions
             item = f"p{partition}-{number % 7}"
-            value = CODEC.encode(usage([item]))
+            value = self.codec.encode(usage([item]))
             self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
             self.sent[item] += 1
         assert self._producer.flush(30) == 0
@@ -130,7 +132,7 @@ class Crowd:
             if error is not None:
                 assert error.code() == KafkaError._PARTITION_EOF or error.retriable() or not error.fatal(), error
                 continue
-            record = CODEC.decode(message.value(), Trend).record
+            record = self.codec.decode(message.value(), Trend).record
             assert record.value >= self.counts[record.series], "a count went back"
             self.counts[record.series] = int(record.value)
 
@@ -164,7 +166,7 @@ class Crowd:
                 if message.error():
                     ended += message.error().code() == KafkaError._PARTITION_EOF
                 else:
-                    found.append(CODEC.decode(message.value(), *topic.records).record)
+                    found.append(self.codec.decode(message.value(), *topic.records).record)
         consumer.close()
         return found
 

@@ -53,6 +53,7 @@ class DirectShell(Generic[S]):
         instance: name of this worker, unique among those of the fold; None: a restart is a new member of the group.
         on_batch: told (partition, inputs, seconds) after each transaction.
         metrics_port: for metrics and health on 127.0.0.1; 0: off.
+        let_fail: how many inputs of each partition may fail before the breaker looks.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class DirectShell(Generic[S]):
         instance: str | None = None,
         on_batch: Callable[[int, int, float], None] = lambda _partition, _inputs, _seconds: None,
         metrics_port: int = 0,
+        let_fail: int = 0,
     ) -> None:
         if len(fold.inputs) != 1:
             raise LocalError("the direct shell reads one topic", got=len(fold.inputs), needed=1)
@@ -74,6 +76,7 @@ class DirectShell(Generic[S]):
         self._fenced: dict[int, float] = {}
         self.metrics = Metrics(fold.name)
         self._metrics_port = metrics_port
+        self._let_fail = let_fail
         config = settings.client_config(
             client_id=f"aicache-{fold.name}",
             group_id=settings.name(GROUP_PREFIX + fold.name),
@@ -192,7 +195,7 @@ class DirectShell(Generic[S]):
         consumer.incremental_assign([self._place(task) for task in opened])
 
     def _open(self, partition: int) -> Task[S]:
-        return Task(self.fold, self._settings, partition, self.metrics)
+        return Task(self.fold, self._settings, partition, self.metrics, let_fail=self._let_fail)
 
     def _place(self, task: Task[S]) -> TopicPartition:
         position = task.position(self.fold.inputs[0].name)

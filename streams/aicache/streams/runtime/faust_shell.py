@@ -16,7 +16,8 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
 import faust
@@ -30,7 +31,7 @@ from aicache.streams.runtime.ends import ends_of, positions_of
 from aicache.streams.runtime.logs import log
 from aicache.streams.runtime.metrics import Metrics, MetricsServer
 from aicache.streams.runtime.store import FencedError
-from aicache.streams.runtime.tasks import Raw, Task
+from aicache.streams.runtime.tasks import GapError, Raw, Task
 from aicache.streams.runtime.watchdog import Watchdog
 
 S = TypeVar("S")
@@ -52,10 +53,17 @@ class FaustShell(Generic[S]):
         settings: how to reach Kafka.
         instance: see `make_app`.
         metrics_port: for metrics and health on 127.0.0.1; 0: off.
+        let_fail: how many inputs of each partition may fail before the breaker looks.
     """
 
     def __init__(
-        self, fold: TimedFold[S], settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0
+        self,
+        fold: TimedFold[S],
+        settings: KafkaSettings,
+        *,
+        instance: str | None = None,
+        metrics_port: int = 0,
+        let_fail: int = 0,
     ) -> None:
         self.fold = fold
         self.tasks: dict[int, Task[S]] = {}
@@ -63,8 +71,10 @@ class FaustShell(Generic[S]):
         self._names = {settings.name(topic.name): topic.name for topic in fold.inputs}
         self._lock = asyncio.Lock()
         self._told = False
+        self._require_same_topics: Callable[[], None] = lambda: None
         self.metrics = Metrics(fold.name)
         self._metrics_port = metrics_port
+        self._let_fail = let_fail
         self._watchdog = Watchdog()
         self.app = make_app(fold.name, settings, instance=instance)
         topic = self.app.topic(
@@ -98,10 +108,11 @@ class FaustShell(Generic[S]):
                 for partition in self.tasks.keys() - whole:
                     del self.tasks[partition]
                 new = sorted(whole - self.tasks.keys())
-                opening = (
-                    asyncio.to_thread(Task, self.fold, self._settings, partition, self.metrics) for partition in new
-                )
+                task_of = partial(Task, self.fold, self._settings, metrics=self.metrics, let_fail=self._let_fail)
+                opening = (asyncio.to_thread(task_of, partition=partition) for partition in new)
                 self.tasks.update(zip(new, await asyncio.gather(*opening), strict=True))
+                if new:
+                    self._require_same_topics = self.tasks[new[0]].require_same_topics
                 self.metrics.held(self.tasks)
                 await self._read_from_state(assigned)
                 log("assigned", processor=self.fold.name, partitions=sorted(self.tasks))
@@ -187,6 +198,8 @@ class FaustShell(Generic[S]):
         """End the process when a partition stands still while records wait."""
         positions = positions_of(self.fold, self.tasks)
         try:
+            # Faust reads on in a topic that was made anew, or drops its partitions and waits for minutes.
+            await asyncio.to_thread(self._require_same_topics)
             ends = await asyncio.to_thread(ends_of, self._settings, positions)
         except (
             KafkaException,
@@ -194,6 +207,8 @@ class FaustShell(Generic[S]):
         ) as error:  # not reached: nothing can be told, and transactions have a limit of their own
             log("broker not reached", processor=self.fold.name, error=str(error))
             return
+        except GapError as error:
+            _die(error)
         self.metrics.places(positions, ends)
         stuck = self._watchdog.look(positions, ends, time.monotonic_ns() // 1_000_000)
         if stuck is not None:

@@ -7,9 +7,11 @@ write (`init_transactions` fences the producer before), then reads it. Invariant
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
@@ -40,12 +42,14 @@ class Loaded:
         offsets: the next offset to read, by topic (without prefix).
         entries: state keys and values.
         replayed: dead letters that were fed again, each counts once.
+        told: what else the task had `TaskStore.told` remember with its place.
     """
 
     version: int
     offsets: Mapping[str, int]
     entries: Mapping[bytes, bytes]
     replayed: frozenset[bytes] = frozenset()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TaskStore:
@@ -57,6 +61,9 @@ class TaskStore:
         partition: of the task.
         version: of the fold; written with every transaction.
         deployment: named in dead letters.
+
+    Attributes:
+        told: written with every transaction beside the offsets: small, JSON.
     """
 
     def __init__(self, settings: KafkaSettings, processor: str, partition: int, version: int) -> None:
@@ -64,6 +71,7 @@ class TaskStore:
         self._processor = processor
         self.partition = partition
         self._version = version
+        self.told: dict[str, Any] = {}
         self._codec = Codec()
         self._topic = settings.name(topics.STATE_PREFIX + processor)
         self._producer = Producer(
@@ -99,7 +107,7 @@ class TaskStore:
         if not header:
             return Loaded(0, {}, entries, frozenset(replayed))
         told = json.loads(header)
-        return Loaded(told["version"], told["offsets"], entries, frozenset(replayed))
+        return Loaded(told.pop("version"), told.pop("offsets"), entries, frozenset(replayed), told)
 
     def _changelog(self) -> Iterator[tuple[bytes, bytes | None]]:
         consumer = Consumer(self._settings.reader_config("aicache-load", fetch_wait_max_ms=10))
@@ -140,6 +148,23 @@ class TaskStore:
         finally:
             consumer.close()
 
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Which topics these names stand for now: a topic that is deleted and made anew has another id.
+
+        Raises:
+            KafkaException: Kafka fails.
+        """
+        plain = {self._settings.name(name): name for name in names}
+        admin = AdminClient(self._settings.client_config())
+        found = {}
+        for full, future in admin.describe_topics(TopicCollection(list(plain)), request_timeout=TIMEOUT_S).items():
+            try:
+                found[plain[full]] = str(future.result(TIMEOUT_S).topic_id)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
     def _require_partition(self, consumer: Consumer) -> None:
         """Raise unless the state topic has this partition: reading one that is not there would wait for ever."""
         found = consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic]
@@ -165,7 +190,7 @@ class TaskStore:
         self._producer.begin_transaction()
         for key, value in step.changed.items():
             self._produce(self._topic, key, value, self.partition)
-        header = json.dumps({"version": self._version, "offsets": dict(offsets)}, sort_keys=True).encode()
+        header = json.dumps({**self.told, "version": self._version, "offsets": dict(offsets)}, sort_keys=True).encode()
         self._produce(self._topic, OFFSETS_KEY, header, self.partition)
         for output in step.outputs:
             data = None if output.record is None else self._codec.encode(output.record)

@@ -6,6 +6,7 @@ stops the process instead of being skipped. Boundary: the store.
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -29,7 +30,10 @@ class GapError(AicacheError):
 
 
 class BreakerError(AicacheError):
-    """So much of the input fails that the processor itself is likely wrong: it stops before it drains a topic."""
+    """So much of the input fails that the processor itself is likely wrong: it stops before it drains a topic.
+
+    What has failed lately is part of the state, so that starting it again and again drains nothing either.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,18 @@ class Task(Generic[S]):
         settings: how to reach Kafka.
         partition: of every input topic.
         metrics: told what is done.
+        let_fail: how many inputs may fail before the breaker looks: an operator has seen that they are bad, not the processor.
     """
 
-    def __init__(self, fold: Fold[S], settings: KafkaSettings, partition: int, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        fold: Fold[S],
+        settings: KafkaSettings,
+        partition: int,
+        metrics: Metrics | None = None,
+        *,
+        let_fail: int = 0,
+    ) -> None:
         began = time.perf_counter()
         self.fold = fold
         self._metrics = metrics or Metrics(fold.name)
@@ -68,15 +81,36 @@ class Task(Generic[S]):
         else:
             self.state = fold.empty(partition)
         self.offsets = dict(loaded.offsets)
+        self._committed = dict(loaded.offsets)
         self._replayed = set(loaded.replayed)
-        self._require_same_log()
         self._inputs = {topic.name: topic for topic in fold.inputs}
-        self._recent: list[bool] = []
+        self._topic_ids: dict[str, str] = loaded.told.get("topics", {})
+        self.require_same_topics()
+        self._require_same_log()
+        self._recent = [failed == "1" for failed in loaded.told.get("failed", "")]
+        self._let_fail = let_fail
         self._metrics.opened(partition, time.perf_counter() - began)
 
     def position(self, topic: str) -> int | None:
-        """The next offset to read; None where nothing has been read."""
-        return self.offsets.get(topic)
+        """The next offset to read after what is committed; None where nothing is."""
+        return self._committed.get(topic)
+
+    def require_same_topics(self) -> None:
+        """Raise where an input's name stands for another topic than the one that was read, however many records it holds.
+
+        Raises:
+            GapError: the topic was deleted and made anew.
+        """
+        found = self._store.topic_ids(self._inputs)
+        for topic, before in self._topic_ids.items():
+            if found.get(topic, before) != before:
+                raise GapError(
+                    f"{topic} was made anew after {self.fold.name} had read partition {self.partition} to "
+                    f"{self.offsets.get(topic)}: delete the state of {self.fold.name} to begin again",
+                    got=found[topic],
+                    needed=before,
+                )
+        self._topic_ids = self._store.told["topics"] = {**self._topic_ids, **found}
 
     def _require_same_log(self) -> None:
         """Raise where an input ends before the place that was read: all that it holds would pass for seen.
@@ -100,6 +134,8 @@ class Task(Generic[S]):
             GapError, BreakerError, FencedError, KafkaException: the process has to end, or to give up the partition.
         """
         fresh = [raw for raw in inputs if self._is_next(raw)]
+        if len(fresh) < len(inputs):  # seen before: delivered again, or the first ones of a topic that was made anew
+            self.require_same_topics()
         if not fresh:
             return 0
         began = time.perf_counter()
@@ -107,15 +143,17 @@ class Task(Generic[S]):
         messages, bad = self._decode(wanted)
         step = self.fold.apply(self.state, Batch(self.partition, messages))
         step.changed.update(replayed)
+        reasons = [error.reason for _, error in (*bad, *step.dead)]
+        self._check_breaker(len(fresh), reasons)
         self._store.commit(step, self.offsets, bad)
+        self._committed = dict(self.offsets)
         self._metrics.batch(self.partition, len(fresh), time.perf_counter() - began)
         self._metrics.step(
             self.partition,
-            reasons=[error.reason for _, error in (*bad, *step.dead)],
+            reasons=reasons,
             changes=len(step.changed),
             skew_ms=time.time_ns() // 1_000_000 - fresh[-1].timestamp_ms,
         )
-        self._check_breaker(len(fresh), len(bad) + len(step.dead))
         return len(fresh)
 
     def tick(self, now_ms: int) -> None:
@@ -174,13 +212,23 @@ class Task(Generic[S]):
                 bad.append((Message(*place, None, b"", raw.value), error))
         return messages, bad
 
-    def _check_breaker(self, count: int, failed: int) -> None:
+    def _check_breaker(self, count: int, reasons: Sequence[str]) -> None:
+        """Raise, before anything of the batch is set aside, when too much of the input fails."""
+        failed = len(reasons)
+        if not failed and not any(self._recent):
+            return
         self._recent = (self._recent + [True] * failed + [False] * (count - failed))[-BREAKER_MESSAGES:]
+        self._store.told["failed"] = "".join("01"[failed] for failed in self._recent)
         share = sum(self._recent) / BREAKER_MESSAGES
-        if len(self._recent) == BREAKER_MESSAGES and share > BREAKER_SHARE:
-            raise BreakerError(
-                f"{share:.0%} of the last {BREAKER_MESSAGES} inputs of {self.fold.name} failed: look at "
-                f"`aicache dead-letters list --processor {self.fold.name}` before starting it again",
-                got=share,
-                needed=f"≤ {BREAKER_SHARE}",
-            )
+        if not failed or share <= BREAKER_SHARE:
+            return
+        if self._let_fail >= failed:
+            self._let_fail -= failed
+            return
+        raise BreakerError(
+            f"{share:.0%} of the last {BREAKER_MESSAGES} inputs of {self.fold.name} failed, the last {failed} mostly as "
+            f"{Counter(reasons).most_common(1)[0][0]!r}; these were left in the log. Mend the processor; or, where the inputs are "
+            f"bad (`aicache dead-letters list --processor {self.fold.name}`), start it once with --let-fail {failed}",
+            got=share,
+            needed=f"≤ {BREAKER_SHARE}",
+        )

@@ -19,10 +19,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.board import Board, OpenRound
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.tables import Tables
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import CommitteeMember, Enrolment, Model, Recommendation, Record, Task
+from aicache.schemas.records import CommitteeMember, Enrolment, ItemTable, Model, Recommendation, Record, Task
 from aicache.schemas.topics import Topic
 
 CONTROL = (
@@ -38,6 +39,7 @@ AWAITED = (CommitteeMember, Enrolment, Model, Task)
 """When one of these comes, a round that a client could not take part in may have become possible."""
 CONSUME_MAX = 500
 CONSUME_WAIT_S = 0.02
+TICK_S = 0.25
 PASSING = {
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -78,8 +80,12 @@ class Hub:
         self.board = Board(settings.deployment)
         self.codec = Codec()
         self.refused: dict[str, int] = {}
-        self._names = {settings.name(topic.name): topic for topic in (*CONTROL, topics.RECOMMENDATIONS)}
+        self._names = {settings.name(topic.name): topic for topic in (*CONTROL, topics.RECOMMENDATIONS, topics.TABLES)}
         self._listeners: list[Callable[[OpenRound], None]] = []
+        self._tickers: list[Callable[[], None]] = []
+        self._next_tick_s = 0.0
+        self._ticked: Future[None] = Future()
+        self._ticked.set_result(None)
         self._pseudonyms: set[bytes] = set()
         self._recommendations: dict[tuple[bytes, str], Recommendation] = {}
         self._stop = threading.Event()
@@ -87,6 +93,9 @@ class Hub:
         self._changed = threading.Condition()
         self._failed: BaseException | None = None
         self._look_again = False
+        self.tables = Tables(settings.deployment)
+        self._tables_wanted = False
+        self._tables_waiting: set[tuple[str, int]] | None = None
         self._work = ThreadPoolExecutor(1, thread_name_prefix="aicache-work")
         self._thread = threading.Thread(target=self._run, name="aicache-hub", daemon=True)
         self._producer = Producer(
@@ -154,6 +163,27 @@ class Hub:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
+    def on_tick(self, listener: Callable[[], None]) -> None:
+        """Call this in the working thread every `TICK_S` seconds."""
+        self._tickers.append(listener)
+
+    def off_tick(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        if listener in self._tickers:
+            self._tickers.remove(listener)
+
+    def _tick(self) -> None:
+        """Let the working thread make one turn; the next is asked for when this one is done."""
+        now_s = time.monotonic()
+        if now_s >= self._next_tick_s and self._ticked.done():
+            self._next_tick_s = now_s + TICK_S
+            with contextlib.suppress(RuntimeError):
+                self._ticked = self._work.submit(self._turn)
+
+    def _turn(self) -> None:
+        for listener in list(self._tickers):
+            listener()
+
     def run(self, work: Callable[[OpenRound], None], current: OpenRound) -> None:
         """Do a client's work in the working thread, after what others have asked for; nothing once the hub is closed."""
         with contextlib.suppress(RuntimeError):
@@ -188,6 +218,22 @@ class Hub:
         """The newest recommendation for a watched pseudonym."""
         return self._recommendations.get((pseudonym, namespace))
 
+    def read_tables(self, timeout_s: float = READY_TIMEOUT_S) -> Tables:
+        """The tables for scoring on this machine: read whole by the first call, followed from then on.
+
+        Every process that asks reads all of them, so the broker learns nothing of what is asked.
+
+        Raises:
+            LocalError: they are not there in time.
+        """
+        self._tables_wanted = True
+        if not self.wait_for(lambda: self._tables_waiting == set(), timeout_s):
+            self._check()
+            raise LocalError(
+                "the tables could not be read in time", got="silence", needed=f"an answer within {timeout_s:.0f} s"
+            )
+        return self.tables
+
     def _run(self) -> None:
         try:
             self._read()
@@ -206,11 +252,15 @@ class Hub:
             if not waiting:
                 self._ready.set()
             while not self._stop.is_set():
+                if self._tables_wanted and self._tables_waiting is None:
+                    self._follow_tables(consumer)
                 messages = consumer.consume(CONSUME_MAX, CONSUME_WAIT_S)
                 for message in sorted((m for m in messages if m.error() is None), key=self._order):
                     self._take(message)
                 for message in messages:
                     self._note_end(message, waiting)
+                    if self._tables_waiting:
+                        self._note_end(message, self._tables_waiting)
                 if not waiting:
                     self._ready.set()
                 if self._look_again:
@@ -220,6 +270,7 @@ class Hub:
                 if messages:
                     self.tell_waiting()
                 self._producer.poll(0)
+                self._tick()
         finally:
             consumer.close()
 
@@ -235,6 +286,13 @@ class Hub:
             places.append(TopicPartition(name, partition, watermarks(consumer, name, partition)[1]))
         consumer.assign(places)
         return waiting
+
+    def _follow_tables(self, consumer: Consumer) -> None:
+        name = self.settings.name(topics.TABLES.name)
+        consumer.incremental_assign(
+            [TopicPartition(name, partition, 0) for partition in range(topics.TABLES.partitions)]
+        )
+        self._tables_waiting = {(name, partition) for partition in range(topics.TABLES.partitions)}
 
     def _order(self, message: Message) -> int:
         """Keys before the rounds that name them, rounds before their votes."""
@@ -254,11 +312,16 @@ class Hub:
 
     def _take(self, message: Message) -> None:
         value = message.value()
-        if value is None:
-            return
         topic = self._names[message.topic() or ""]
+        if value is None:
+            if topic is topics.TABLES:
+                self.tables.remove(message.key() or b"")
+            return
         try:
             found = self.codec.decode(value, *topic.records)
+            if isinstance(found.record, ItemTable):
+                self.tables.apply(found.record)
+                return
             if isinstance(found.record, Recommendation):
                 if found.record.pseudonym in self._pseudonyms:
                     self._recommendations[found.record.pseudonym, found.record.namespace] = found.record

@@ -32,6 +32,8 @@ FRAMEWORKS = _words(
 OS_FAMILIES = _words("linux macos windows bsd android ios")
 TASKS = _words("build debug deploy edit install lint review run test")
 QUEUE_EVENTS_MAX = 10_000
+WAIT_MS_MAX = 2_000
+"""An event that has waited so long is published, with whatever else waits, though it fills no batch."""
 BATCH_EVENTS_MAX = 100
 ITEMS_MAX = 64
 PURPOSE = "usage"
@@ -152,6 +154,7 @@ class UsageQueue:
         self._events: deque[UsageEvent] = deque()
         self._again: deque[UsageBatch] = deque()
         self._on_the_way = 0
+        self._since_ms: int | None = None
         self._sequences: dict[int, int] = {}
         self._answers_of = -1
 
@@ -168,7 +171,7 @@ class UsageQueue:
 
         Args:
             events: what happened.
-            now_ms: names of answers among them go out under the pseudonym of this time, or not at all.
+            now_ms: since when they wait; names of answers among them go out under the pseudonym of this time, or not at all.
 
         Raises:
             LocalError: the queue is full: nothing was queued.
@@ -183,7 +186,14 @@ class UsageQueue:
                 )
             if now_ms is not None and any(event.answer for event in events):
                 self._hold_answers_to(anonymize.period_of(now_ms, self.rules.period_ms))
+            if not self._events:
+                self._since_ms = now_ms
             self._events.extend(events)
+
+    def overdue(self, now_ms: int) -> bool:
+        """Whether something has waited for `WAIT_MS_MAX`, or comes again because it was not delivered."""
+        waits = bool(self._events) and self._since_ms is not None and now_ms - self._since_ms >= WAIT_MS_MAX
+        return waits or bool(self._again)
 
     def _hold_answers_to(self, period: int) -> None:
         """Take the names of answers out of queued events of another period: they would link two pseudonyms."""

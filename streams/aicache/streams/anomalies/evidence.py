@@ -86,7 +86,7 @@ class Signature:
         seen_s: its newest window.
         people: how many have told it with that release, by partition.
         checked: the newest round whose opened sum was asked for it.
-        estimate, error: people by that sum; 0 until it passed.
+        estimate, least: people by that sum, about and at least; 0 until it passed.
         guarantee: of the sum.
         told: whether it has been an incident.
     """
@@ -97,7 +97,7 @@ class Signature:
     people: dict[int, int] = field(default_factory=dict)
     checked: str = ""
     estimate: float = 0.0
-    error: float = 0.0
+    least: float = 0.0
     guarantee: Guarantee | None = None
     told: bool = False
 

@@ -1,22 +1,22 @@
 """Signatures that were never seen before and came with a release: told once enough different people have them.
 
-Two thresholds, and where a task counts signatures over people both have to be passed: at least `PEOPLE_MIN` pseudonyms have told the
-signature with the release; and in an opened round of a count-sketch task named `signatures…` its count, less what collisions and noise
-may add to it, is at least `PUBLIC_MIN`. Until then nothing about it is told at all, neither that it is new nor that it is frequent: a
-signature that one company alone has stays with that company. The round's guarantee goes into the incident. Pure.
+At least `PEOPLE_MIN` pseudonyms have to have told the signature with the release. Where a task counts signatures over people, its
+count in an opened round of a count-sketch task named `signatures…`, less what other names and noise may add to it, has to be at least
+`PEOPLE_PUBLIC` as well: the rule by which clients keep signatures back (`producers.signals.emerging`). Until then nothing is told of it,
+neither that it is new nor that it is frequent: a signature that one company alone has stays with that company. The round's guarantee
+goes into the incident. Pure.
 """
 
+from aicache.producers.signals.emerging import PEOPLE_MIN as PEOPLE_PUBLIC
 from aicache.schemas.records import Incident
 from aicache.streams.anomalies import announcing, written
 from aicache.streams.anomalies.announcing import GROWTH, SIGNATURE, family, name_of
 from aicache.streams.anomalies.evidence import Signature, State
-from aicache.streams.anomalies.opened import SKETCH, estimate
+from aicache.streams.anomalies.opened import SKETCH, people_of
 from aicache.streams.anomalies.people import SIGNATURE as PREFIX
 from aicache.streams.runtime.contract import Step
 
 PEOPLE_MIN = 10
-PUBLIC_MIN = 50.0
-"""People who have a signature, at least, before it is public: above what one company's team reaches."""
 LEARN_S = 3_600
 """At first every signature is new: those of the first hour are not told."""
 SIGNATURES_MAX = 20_000
@@ -67,9 +67,9 @@ def _ask(state: State, series: str, known: Signature) -> None:
         if known.estimate or known.checked == table.round_id:
             continue
         known.checked = table.round_id
-        count, error = estimate(table, series, candidates=SIGNATURES_MAX)
-        if count - error >= PUBLIC_MIN:
-            known.estimate, known.error, known.guarantee = count, error, table.guarantee
+        found = people_of(table, series)
+        if found.at_least >= PEOPLE_PUBLIC:
+            known.estimate, known.least, known.guarantee = found.about, found.at_least, table.guarantee
 
 
 def _decide(state: State, series: str, known: Signature, step: Step) -> None:
@@ -89,8 +89,8 @@ def _incident(state: State, series: str, known: Signature, people: int, told: In
     else:  # nothing but the noisy count: its guarantee would say nothing about another one
         people = round(known.estimate)
         said = (
-            f"{series} was first seen with {known.release}; about {known.estimate:.0f} ± {known.error:.0f} people have it, "
-            "counted with noise"
+            f"{series} was first seen with {known.release}; about {known.estimate:.0f} people have it, at least "
+            f"{known.least:.0f}, counted with noise"
         )
         seen = known.estimate
     return Incident(

@@ -15,14 +15,13 @@ import numpy as np
 
 from aicache.privacy import accounting
 from aicache.privacy.errors import LocalError, RemoteError
-from aicache.producers.vectors import sketch_estimate
+from aicache.producers.signals.emerging import People, people_with, slack
 from aicache.schemas.records import Aggregate, Guarantee, Incident, Task
 from aicache.streams.anomalies import announcing, written
 from aicache.streams.anomalies.announcing import FAILURES, GROWTH, family, level, name_of
 from aicache.streams.anomalies.comparing import RATIO_MIN
 from aicache.streams.anomalies.detectors.noisy_release import NoisyWindow
 from aicache.streams.anomalies.evidence import Plan, Rounds, State, Table
-from aicache.streams.rounds.heavy import error_bound
 from aicache.streams.runtime.contract import Step
 
 SKETCH, HISTOGRAM = "count-sketch", "histogram"
@@ -84,10 +83,10 @@ def take_aggregate(state: State, opened: Aggregate, step: Step) -> None:
         _compare(state, plan, opened, step)
 
 
-def estimate(table: Table, name: str, candidates: int) -> tuple[float, float]:
-    """How many people have a name, and within what that is right, for so many names that may be asked for."""
+def people_of(table: Table, name: str) -> People:
+    """How many people have a name, by an opened sketch."""
     counters = np.frombuffer(table.sums, "<i8").reshape(table.depth, table.width) / table.scale
-    return sketch_estimate(counters, name, table.depth, table.width), error_bound(counters, candidates)
+    return people_with(counters, name, slack(counters))
 
 
 def _keep(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:

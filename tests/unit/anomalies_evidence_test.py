@@ -17,6 +17,7 @@ from aicache.streams.anomalies import incidents, novel, opened, patterns, sketch
 from aicache.streams.anomalies.exposures import PERIOD_S
 from aicache.streams.anomalies.incidents import Incidents
 from aicache.streams.anomalies.opened import release_labels
+from aicache.streams.anomalies.trends import Trends
 from aicache.streams.rounds import task as tasks
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.folds import changelog, play
@@ -101,6 +102,20 @@ def test_signatures_are_bounded_and_those_seen_longest_ago_make_room(monkeypatch
     state, steps = play(CONTROL, [7], log)
     assert len(state.signatures) <= 10
     assert CONTROL.load(0, changelog(steps).items(), CONTROL.version).signatures == state.signatures
+
+
+def test_trends_tell_nothing_of_a_signature_that_few_people_have() -> None:
+    trends = Trends()
+    few = [series(n, SIGNATURE, "pypi:tool@1.0", 5, 5, 4, partition=n % 2) for n in range(9)]
+    state, steps = play(trends, [4], log_of([*few, series(9, "op:build", "pypi:tool@1.0")]))
+    assert {output.record.series for step in steps for output in step.outputs} == {"op:build"}  # type: ignore[union-attr]
+    again = trends.load(0, changelog(steps).items(), trends.version)
+    assert again == state
+    step = trends.apply(again, Batch(0, log_of([series(10, SIGNATURE, "pypi:tool@1.0", 5, 5, 6)])))
+    assert [(output.record.series, output.record.value) for output in step.outputs] == [(SIGNATURE, 50.0)]  # type: ignore[union-attr]
+    late = trends.apply(again, Batch(0, log_of([series(9_000, "op:build")])))
+    assert again.people == {}
+    assert None in late.changed.values()
 
 
 # ---------------------------------------------------------------- signatures counted over people

@@ -1,6 +1,6 @@
 """`aicache worker run NAME`: the processors of the data plane, as many processes as there are partitions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +35,14 @@ def run(
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Serve /metrics, /live and /ready on 127.0.0.1 at this port; 0: off.")
     ] = 0,
+    let_fail: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many inputs of each partition may fail before the breaker looks: use it once, when the inputs are bad "
+            "and not the processor.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C; prints `ready NAME` when it has its partitions.
@@ -47,62 +55,63 @@ def run(
 
     try:
         write_json_logs()
-        WORKERS[name](context, name, instance or None, metrics_port)
+        how = {"instance": instance or None, "metrics_port": metrics_port, "let_fail": let_fail}
+        WORKERS[name](context, name, how)
     finally:
         if as_json:
             print_json({"service": name, "state": "stopped"})
 
 
-def _direct(fold: "Any", kafka: "KafkaSettings", name: str, instance: str | None, port: int) -> None:
+def _direct(fold: Any, kafka: "KafkaSettings", name: str, how: Mapping[str, Any]) -> None:
     """The data plane: batches by confluent-kafka."""
     from aicache.cli.service import say_ready, serve
     from aicache.streams.runtime.direct import DirectShell
 
-    shell = DirectShell(fold, kafka, instance=instance, metrics_port=port)
+    shell = DirectShell(fold, kafka, **how)
     serve(name, lambda stop: shell.run(stop, lambda: say_ready(name)))
 
 
-def _recommendations(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+def _recommendations(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.recommendations.feedback import Policy
     from aicache.streams.recommendations.logic import Recommendations
 
     chosen = settings_of(context).recommendations
     policy = Policy(chosen.bandit, chosen.exploration)
-    _direct(Recommendations(policy), kafka_of(context), name, instance, port)
+    _direct(Recommendations(policy), kafka_of(context), name, how)
 
 
-def _merging(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+def _merging(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.recommendations.merging import Merging
 
-    _direct(Merging(), kafka_of(context), name, instance, port)
+    _direct(Merging(), kafka_of(context), name, how)
 
 
-def _private_tables(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+def _private_tables(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.recommendations.private import PrivateTables
 
-    _direct(PrivateTables(), kafka_of(context), name, instance, port)
+    _direct(PrivateTables(), kafka_of(context), name, how)
 
 
-def _anomalies(context: typer.Context, name: str, instance: str | None, port: int) -> None:
+def _anomalies(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.anomalies.logic import Anomalies
 
-    _direct(Anomalies(), kafka_of(context), name, instance, port)
+    _direct(Anomalies(), kafka_of(context), name, how)
 
 
-def _incidents(context: typer.Context, _name: str, instance: str | None, port: int) -> None:
+def _incidents(context: typer.Context, _name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_incidents(kafka_of(context), instance=instance, metrics_port=port)
+    agents.run_incidents(kafka_of(context), **how)
 
 
-def _trends(context: typer.Context, _name: str, instance: str | None, port: int) -> None:
+def _trends(context: typer.Context, _name: str, how: Mapping[str, Any]) -> None:
     from aicache.streams.anomalies import agents
 
-    agents.run_trends(kafka_of(context), instance=instance, metrics_port=port)
+    agents.run_trends(kafka_of(context), **how)
 
 
-# The last two run on Faust, which has signals of its own.
-WORKERS: dict[str, Callable[[typer.Context, str, str | None, int], None]] = {
+# Private tables, incidents and trends run on Faust, which has signals of its own.
+WORKERS: dict[str, Callable[[typer.Context, str, Mapping[str, Any]], None]] = {
     "recommendations": _recommendations,
     "merging": _merging,
     "private-tables": _private_tables,

@@ -8,11 +8,15 @@ from aicache.streams.anomalies.trends import Trends
 from aicache.streams.runtime.faust_shell import FaustShell
 
 
-def run_incidents(settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0) -> NoReturn:
+def run_incidents(
+    settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0, let_fail: int = 0
+) -> NoReturn:
     """Run the incidents processor until a signal ends it; prints `ready incidents` when it reads."""
-    FaustShell(Incidents(), settings, instance=instance, metrics_port=metrics_port).run()
+    FaustShell(Incidents(), settings, instance=instance, metrics_port=metrics_port, let_fail=let_fail).run()
 
 
-def run_trends(settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0) -> NoReturn:
+def run_trends(
+    settings: KafkaSettings, *, instance: str | None = None, metrics_port: int = 0, let_fail: int = 0
+) -> NoReturn:
     """Run the trends processor until a signal ends it; prints `ready trends` when it reads."""
-    FaustShell(Trends(), settings, instance=instance, metrics_port=metrics_port).run()
+    FaustShell(Trends(), settings, instance=instance, metrics_port=metrics_port, let_fail=let_fail).run()

@@ -1,5 +1,6 @@
 """The coordinator on Faust. Boundary: faust, through the runtime's shell."""
 
+import sys
 from typing import NoReturn
 
 from aicache.producers.connection import KafkaSettings
@@ -9,5 +10,8 @@ from aicache.streams.runtime.faust_shell import FaustShell
 
 
 def run(settings: KafkaSettings, admission: Admission, identities: dict[int, bytes] | None = None) -> NoReturn:
-    """Run the coordinator until a signal ends it; prints `ready coordinator` when it reads."""
-    FaustShell(Coordinator(settings.deployment, admission, identities), settings).run()
+    """Run the coordinator until a signal ends it; prints `ready coordinator` when it reads.
+
+    No breaker: what anybody may write must not stop the rounds of all, and what it sets aside is claims, not events.
+    """
+    FaustShell(Coordinator(settings.deployment, admission, identities), settings, let_fail=sys.maxsize).run()

@@ -6,7 +6,7 @@ Boundary: as `core`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, TypeVar
@@ -16,7 +16,7 @@ from aicache.producers.core import Core, Delivery, Sent
 from aicache.producers.insights import NOW, Insights
 from aicache.producers.kafka import Acknowledged
 from aicache.schemas import topics
-from aicache.schemas.records import Record
+from aicache.schemas.records import Recommended, Record
 from aicache.schemas.topics import Topic
 
 R = TypeVar("R", bound=Record)
@@ -87,6 +87,22 @@ class BlockingClient(Core):
         if self.dry_run:
             return Delivery(withheld=self.take_queued())
         return Delivery([_settled(done) for done in self.take_pending()])
+
+    def recommend_locally(
+        self, items: Sequence[str], namespace: str, k: int = 10, *, task: str = ""
+    ) -> list[Recommended]:
+        """What comes next, computed here from tables that every client reads alike: nobody learns what was asked, nothing leaves.
+
+        Args:
+            items: at hand, oldest first.
+            namespace: only items of it; empty: of any.
+            k: how many at most.
+            task: the private task of pairs whose tables answer; empty: those that were learned from usage.
+
+        Raises:
+            LocalError: the first call could not read the tables in time.
+        """
+        return self.hub.read_tables().rank(items, namespace, k, task=task)
 
     def insights(self, topic: Topic, kind: type[R], start: str | Mapping[int, int] = NOW) -> Insights[R]:
         """A reader of an insight topic; see `Insights`."""
@@ -204,6 +220,13 @@ class Client(Core):
             return Delivery(withheld=self.take_queued())
         sent = await asyncio.to_thread(self.take_pending)
         return Delivery([await _awaited(done, topics.USAGE) for _, done in sent])
+
+    async def recommend_locally(
+        self, items: Sequence[str], namespace: str, k: int = 10, *, task: str = ""
+    ) -> list[Recommended]:
+        """See `BlockingClient.recommend_locally`; only the first call waits for anything."""
+        tables = await asyncio.to_thread(self.hub.read_tables)
+        return tables.rank(items, namespace, k, task=task)
 
     def insights(self, topic: Topic, kind: type[R], start: str | Mapping[int, int] = NOW) -> Insights[R]:
         """A reader of an insight topic, for `async for`; see `Insights`."""

@@ -8,42 +8,14 @@ import pytest
 from aicache.privacy import accounting
 from aicache.privacy.errors import LocalError
 from aicache.privacy.quantize import sensitivity
-from aicache.producers.vectors import pairs
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import Aggregate, Guarantee, ItemTable, Task
+from aicache.schemas.records import Aggregate, ItemTable, Task
 from aicache.streams.recommendations import private, tables
-from aicache.streams.rounds.task import from_mapping, guarantee_of
 from aicache.streams.runtime.contract import Batch, Message, Step
+from support.pairs import BASKETS, LABELS, aggregate, declared
 
-LABELS = [f"pypi:{n}" for n in range(12)]
-BASKETS = [LABELS[group : group + 4] for group in (0, 4, 8) for _ in range(400)]
 FOLD = private.PrivateTables()
-
-
-def declared(**changes: object) -> Task:
-    data = {
-        "task": "together",
-        "kind": "pairs",
-        "labels": LABELS,
-        "epsilon": 4.0,
-        "clip": 2.0,
-        "scale": 2_000.0,
-        "rounds": 1,
-    }
-    return from_mapping({**data, **changes}, "d")
-
-
-def aggregate(task: Task, number: int = 1, baskets: list[list[str]] = BASKETS, noise: float = 4.0) -> Aggregate:
-    rng = np.random.default_rng(number)
-    total = sum(pairs(task.labels, [basket]) for basket in baskets)
-    values = np.rint((total + rng.normal(0, noise, task.length)) * task.scale).astype("<i8")
-    guarantee = Guarantee(**{name: getattr(guarantee_of(task), name) for name in Guarantee.__slots__})
-    n = len(baskets)
-    return Aggregate(
-        "d", task.task, 1, f"r-{number}", number, task.kind, bytes(32), 5, n, task.length, task.scale, task.labels,
-        values.tobytes(), [], guarantee,
-    )  # fmt: skip
 
 
 def message(record: Task | Aggregate, offset: int) -> Message:

@@ -86,10 +86,10 @@ def _merging(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
     _direct(Merging(), kafka_of(context), name, how)
 
 
-def _private_tables(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
-    from aicache.streams.recommendations.private import PrivateTables
+def _private_tables(context: typer.Context, _name: str, how: Mapping[str, Any]) -> None:
+    from aicache.streams.recommendations import agents
 
-    _direct(PrivateTables(), kafka_of(context), name, how)
+    agents.run_private_tables(kafka_of(context), **how)
 
 
 def _anomalies(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:

@@ -156,6 +156,11 @@ class PrivateTables:
                     pass
         return step
 
+    def tick(self, state: State, now_ms: int) -> Step:
+        """See `TimedFold.tick`: time changes nothing here."""
+        del state, now_ms
+        return Step()
+
     def _solve(self, state: State, message: Message, aggregate: Aggregate, step: Step) -> None:
         task = state.tasks.get(aggregate.task)
         try:

@@ -1,0 +1,65 @@
+"""Both levels of recommendations under crashes, zombies and redelivery: the state and the answers of every input exactly once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aicache.schemas.records import FeedbackSums, ItemCount, Recommendation, UsageBatch, UsageEvent
+from aicache.streams.recommendations import counts, feedback, logic
+from aicache.streams.recommendations.feedback import ON, Policy
+from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.recommendations.merging import Merging
+from aicache.streams.runtime.contract import Batch, Message
+from simulation.workers import Partition, check
+
+MESSAGES = 90
+SEEDS = 4
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots, publications and closings come often enough to fall between faults."""
+    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
+    monkeypatch.setattr(counts, "FIRST", 15)
+    monkeypatch.setattr(feedback, "PUBLISH_EVERY", 3)
+    monkeypatch.setattr(feedback, "WINDOW_MS", 5_000)
+
+
+def usage(random: np.random.Generator) -> list[Message]:
+    """Use, feedback on the answers that it gets, and now and then an erasure."""
+    fold = Recommendations(Policy(ON, 0.2))
+    state, log, told = fold.empty(0), list[Message](), list[UsageEvent]()
+    for offset in range(MESSAGES):
+        who = int(random.integers(6)).to_bytes(16, "big")
+        message = Message("aicache.usage", 0, offset, offset * 1_000, who, None)
+        if random.random() > 0.03:
+            items = [f"tag:{n}" for n in random.choice(9, int(random.integers(1, 4)), replace=False)]
+            events = [UsageEvent("used", 0, items, ["tag:0"], "", 1, b"", -1, 0.0), *told]
+            message = replace(message, record=UsageBatch("test", who, 1, 0, "c", "", "", "", "", events))
+        log.append(message)
+        told = []
+        for output in fold.apply(state, Batch(0, [message])).outputs:
+            answer = output.record
+            if isinstance(answer, Recommendation) and answer.items:
+                names, place = [item.item for item in answer.items], f"0/{offset}"
+                told.append(UsageEvent("shown", 0, names, [], "", 1, b"", 0, 0.0, place))
+                told.append(UsageEvent("taken", 0, names[-1:], [], "", 1, b"", len(names) - 1, 0.0, place))
+        # The next speaker tells of the last answer: half of the time it is another's, and passed over.
+    return log
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_both_levels_keep_their_promises_under_faults(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    first = Partition(Recommendations(Policy(ON, 0.2)), usage(random), random)
+    first.run()
+    check(first)
+    fold = Recommendations(Policy(ON, 0.2))
+    outputs = fold.apply(fold.empty(0), Batch(0, first.messages)).outputs
+    published = [output.record for output in outputs if isinstance(output.record, ItemCount | FeedbackSums)]
+    assert {type(record) for record in published} == {ItemCount, FeedbackSums}
+    log = [Message("aicache.counts", 0, offset, 0, b"", record) for offset, record in enumerate(published)]
+    second = Partition(Merging(), log, random)
+    second.run()
+    check(second)

@@ -1,6 +1,7 @@
 """The folds of anomalies: the same however the log is cut, bounded, and right about which release is bad."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -299,3 +300,65 @@ def test_the_comparisons_seen_longest_ago_make_room(monkeypatch: pytest.MonkeyPa
 def test_a_series_that_never_varies_is_no_incident() -> None:
     _, steps = play(CONTROL, [], log_of(series(window, "", 5, 5) for window in range(600)))
     assert published(steps) == []
+
+
+def sketched(*pairs: float) -> bytes:
+    return np.array(pairs, dtype="<f8").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"count": 0}, "bad-count"),
+        ({"count": -5}, "bad-count"),
+        ({"kind": "duration", "sketch": sketched(1.0, -3.0)}, "bad-sketch"),
+        ({"kind": "duration", "sketch": sketched(1e9, 1.0)}, "bad-sketch"),
+        ({"kind": "duration", "sketch": sketched(1.0, 1e300)}, "bad-sketch"),
+        ({"kind": "duration", "sketch": sketched(1.0, float("nan"))}, "bad-sketch"),
+        ({"kind": "duration", "sketch": b"123"}, "bad-sketch"),
+        ({"release": "pypi:tool"}, "bad-name"),
+        ({"release": "pypi:tool@latest"}, "bad-name"),
+        ({"release": "pypi:tool@1.2.3.4.5"}, "bad-name"),
+        ({"release": "pypi:tool@"}, "bad-name"),
+        ({"release": "@1.0"}, "bad-name"),
+        ({"release": "pypi:" + "a" * 9_000 + "@1.0"}, "bad-name"),
+        ({"items": ["no namespace"]}, "bad-name"),
+        ({"items": ["op:build", "path:/home/ada/secret"]}, "bad-name"),
+        ({"items": ["op:" + "a" * 9_000]}, "bad-name"),
+    ],
+)
+def test_what_cannot_be_is_a_dead_letter_leaves_no_trace_and_the_next_one_counts(
+    change: dict[str, Any], reason: str
+) -> None:
+    bad = replace(event("failure", START_S), **change)
+    state, (step,) = play(COUNTS, [], [message(0, usage(bad), START_S)])
+    assert [error.reason for _, error in step.dead] == [reason]
+    assert state == COUNTS.empty(0)
+    assert "secret" not in str(step.dead[0][1])
+    assert len(COUNTS.apply(state, Batch(0, [message(1, usage(event("failure", START_S)), START_S)])).outputs) == 1
+
+
+@pytest.mark.parametrize("time_s", [-(10**15), -1, 0, 1])
+def test_a_clock_that_is_far_behind_counts_into_the_oldest_open_window(time_s: int) -> None:
+    log = [message(0, usage(event("success", START_S)), START_S), message(1, usage(event("failure", time_s)), START_S)]
+    state, _ = play(COUNTS, [], log)
+    assert min(start_s for _, _, start_s in state.open) == (START_S - logic.LATENESS_S) // 60 * 60
+
+
+def test_releases_of_scoped_packages_are_compared_within_their_package() -> None:
+    log = [message(0, usage(event("failure", START_S, "npm:@scope/tool@1.2")), START_S)]
+    _, (step,) = play(COUNTS, [], log)
+    assert not step.dead
+
+
+def test_a_series_that_stops_is_forgotten_and_one_that_returns_is_judged_again() -> None:
+    random = np.random.default_rng(11)
+    records = [
+        series(window, f"pypi:tool@{release}", 60, int(random.binomial(60, rate)))
+        for window in [*range(40), *range(5_000, 5_040)]
+        for release, rate in (("1.0", 0.02), ("1.1", 0.3 if window < 40 else 0.02))
+    ]
+    state, steps = play(CONTROL, [], log_of(records))
+    assert [i.status for i in published(steps)][-1] == "resolved"
+    assert not state.open
+    assert len(state.windows) <= 6

@@ -10,9 +10,12 @@ State: the open windows, and the people in them. Pure.
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from aicache.privacy.anonymize import NAME_CHARS_MAX, NAMESPACES
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
 from aicache.schemas.records import SeriesCount, UsageBatch, UsageEvent
@@ -29,7 +32,10 @@ SERIES_MAX = 50_000
 """Open (series, release, window) counts a partition; beyond it new ones are refused until windows close."""
 COUNTED = frozenset({"failure", "success", "duration", "finding"})
 
+NAMES_CACHED = 65_536
+
 _OPEN, _TIME = b"w", b"t"
+_VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,5}){0,2}")
 Key = tuple[str, str, int]
 
 
@@ -143,6 +149,21 @@ class _Work:
         state.people.drop(oldest_s, self.step.changed)
 
 
+@lru_cache(NAMES_CACHED)
+def _is_public(name: str) -> bool:
+    """Whether a name has the form of a public one; an owner's list may allow more than a client without a list does."""
+    namespace, _, local = name.partition(":")
+    pattern = NAMESPACES.get(namespace)
+    return pattern is not None and len(local) <= NAME_CHARS_MAX and pattern.fullmatch(local) is not None
+
+
+@lru_cache(NAMES_CACHED)
+def _is_release(release: str) -> bool:
+    """Whether it is a public name and a generalised version, or nothing."""
+    name, _, version = release.rpartition("@")
+    return not release or (_is_public(name) and _VERSION.fullmatch(version) is not None)
+
+
 def _oldest(newest_s: int) -> int:
     """Start of the oldest open window."""
     return max(0, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S
@@ -164,6 +185,8 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
             raise RemoteError("an event is from the future", reason="clock-ahead", got=event.time_s - logged_s)
         if event.count < 1:
             raise RemoteError("an event happens at least once", reason="bad-count", got=event.count)
+        if not _is_release(event.release) or not all(map(_is_public, event.items)):
+            raise RemoteError("an event names what is no public name", reason="bad-name", got=len(event.items))
     newest_s = max([state.newest_s, *(min(event.time_s, logged_s) for event in events)])
     places = [max(event.time_s, newest_s - LATENESS_S) // WINDOW_S * WINDOW_S for event in events]
     keys = {(name, e.release, start_s) for e, start_s in zip(events, places, strict=True) for name in e.items}

@@ -20,6 +20,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.producers.board import Board, OpenRound
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.tables import Tables
+from aicache.producers.tracing import record_headers
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
@@ -69,14 +70,16 @@ class Hub:
 
     Args:
         settings: how to reach Kafka.
+        tracing: begin a trace with each record that is written (`tracing`); needs the extra of that name.
 
     Examples:
         >>> with Hub(KafkaSettings("localhost:9092")) as hub:  # doctest: +SKIP
         ...     client = BlockingClient(hub, folder, pins=pins)
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, tracing: bool = False) -> None:
         self.settings = settings
+        self.tracing = tracing
         self.board = Board(settings.deployment)
         self.codec = Codec()
         self.refused: dict[str, int] = {}
@@ -376,9 +379,12 @@ class Hub:
             done.set_result(Acknowledged(topic.name, partition, offset))
 
         until_s = time.monotonic() + FLUSH_TIMEOUT_S
+        headers: list[tuple[str, str | bytes | None]] = [*record_headers(topic.name)] if self.tracing else []
         while True:
             try:
-                self._producer.produce(self.settings.name(topic.name), data, key, on_delivery=delivered)
+                self._producer.produce(
+                    self.settings.name(topic.name), data, key, on_delivery=delivered, headers=headers
+                )
                 return done
             except BufferError:
                 if time.monotonic() > until_s:

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from aicache.privacy.errors import AicacheError, LocalError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.tracing import Headers
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
@@ -175,13 +176,20 @@ class TaskStore:
                 needed=f"> {self.partition}",
             )
 
-    def commit(self, step: Step, offsets: Mapping[str, int], bad: Sequence[tuple[Message, RemoteError]] = ()) -> None:
+    def commit(
+        self,
+        step: Step,
+        offsets: Mapping[str, int],
+        bad: Sequence[tuple[Message, RemoteError]] = (),
+        headers: Headers = (),
+    ) -> None:
         """Write what follows from a batch, and how far was read, in one transaction.
 
         Args:
             step: from the fold.
             offsets: the next offset to read, by topic.
             bad: inputs that could not even be decoded.
+            headers: for every output, besides its own.
 
         Raises:
             FencedError: another worker owns the partition now.
@@ -194,7 +202,7 @@ class TaskStore:
         self._produce(self._topic, OFFSETS_KEY, header, self.partition)
         for output in step.outputs:
             data = None if output.record is None else self._codec.encode(output.record)
-            self._produce(self._settings.name(output.topic), output.key, data, None, list(output.headers))
+            self._produce(self._settings.name(output.topic), output.key, data, None, [*output.headers, *headers])
         for message, error in (*bad, *step.dead):
             self._produce(*self._dead_letter(message, error), None)
         self._call(self._producer.commit_transaction, TIMEOUT_S)

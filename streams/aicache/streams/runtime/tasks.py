@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.tracing import batch_span
 from aicache.schemas.codec import Codec
 from aicache.streams.runtime.contract import Batch, Fold, Message, TimedFold
 from aicache.streams.runtime.metrics import Metrics
@@ -139,13 +140,14 @@ class Task(Generic[S]):
         if not fresh:
             return 0
         began = time.perf_counter()
-        wanted, replayed = self._without_replays_of_others(fresh)
-        messages, bad = self._decode(wanted)
-        step = self.fold.apply(self.state, Batch(self.partition, messages))
-        step.changed.update(replayed)
-        reasons = [error.reason for _, error in (*bad, *step.dead)]
-        self._check_breaker(len(fresh), reasons)
-        self._store.commit(step, self.offsets, bad)
+        with batch_span(self.fold.name, self.partition, (raw.headers for raw in fresh)) as headers:
+            wanted, replayed = self._without_replays_of_others(fresh)
+            messages, bad = self._decode(wanted)
+            step = self.fold.apply(self.state, Batch(self.partition, messages))
+            step.changed.update(replayed)
+            reasons = [error.reason for _, error in (*bad, *step.dead)]
+            self._check_breaker(len(fresh), reasons)
+            self._store.commit(step, self.offsets, bad, headers)
         self._committed = dict(self.offsets)
         self._metrics.batch(self.partition, len(fresh), time.perf_counter() - began)
         self._metrics.step(

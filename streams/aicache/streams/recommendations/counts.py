@@ -35,9 +35,13 @@ def rows(model: Combination, names: set[str], deployment: str, partition: int, c
 
 
 def _row(model: Combination, name: str, number: int, deployment: str, partition: int, clock: int) -> ItemCount:
-    # What goes with an attribute of the situation is counted apart.
-    source = model.situation if namespace_of(name) in ATTRIBUTES else model.neighbours
-    count, numbers, counts = source.row(number)
+    if (
+        namespace_of(name) in ATTRIBUTES
+    ):  # what goes with the situation is counted apart, and an attribute itself never comes
+        _, numbers, counts = model.situation.row(number)
+        count = float(counts.sum())
+    else:
+        count, numbers, counts = model.neighbours.row(number)
     best = np.lexsort((np.array(numbers), -counts))[:NEIGHBOURS_MAX]
     return ItemCount(
         deployment=deployment,

@@ -19,6 +19,7 @@ from aicache.schemas import topics
 from aicache.schemas.records import FeedbackSums, ItemCount, Lift
 from aicache.streams.recommendations.off_policy import CONFIDENCE, ONE, TAKEN, TERMS, Matrix, estimates
 from aicache.streams.recommendations.tables import encode_row, key_of
+from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
 
 HALF_LIFE = 42_000.0
@@ -111,16 +112,21 @@ def _take_row(state: State, record: ItemCount, message: Message, step: Step) -> 
     counts = np.frombuffer(record.counts, dtype="<f4")
     if not (np.isfinite(counts).all() and (counts >= 0).all() and record.count >= 0):
         raise RemoteError("counts are finite and not below 0", reason="bad-counts", got=record.partition)
+    try:
+        counted = namespace_of(record.item) not in ATTRIBUTES  # an attribute of a situation is nothing that people use
+    except LocalError:
+        raise RemoteError("an item has no namespace", reason="bad-item", needed="namespace:name") from None
     known = state.rows.setdefault(record.item, {})
     before = known.get(record.partition)
-    state.total += record.count - (0.0 if before is None else before.count)
+    if counted:
+        state.total += record.count - (0.0 if before is None else before.count)
     known[record.partition] = Row(record.clock, record.count, record.neighbours, counts)
     state.clocks[record.partition] = max(state.clocks.get(record.partition, 0), record.clock)
     value = [record.clock, record.count, record.neighbours, record.counts.hex()]
     step.changed[_key(_ROW, record.partition, record.item)] = json.dumps(value).encode()
     step.changed[_TOTAL] = repr(state.total).encode()
     count, weights = merged(state, record.item)
-    popularity = count / max(state.total, count, 1.0)
+    popularity = count / max(state.total, count, 1.0) if counted else 0.0
     table = encode_row(record.deployment, record.item, message.offset + 1, popularity, weights)
     step.outputs.append(Output(topics.TABLES.name, key_of(record.item), table))
 

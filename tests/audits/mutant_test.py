@@ -168,6 +168,20 @@ def quantile_bit_for_free(patch: Patch) -> None:
     patch.setattr(clipping.AdaptiveClip, "joint_clip", lambda self, clip: clip)
 
 
+@caught_by(promises.a_clip_that_adapts_hides_one_client_and_its_bit)
+def quantile_bit_beside_the_clip(patch: Patch) -> None:
+    """The whole clip is left to the vector, and the bit is masked as it comes, past the quantizer's own clip."""
+    real = contribution.client_message
+    patch.setattr(clipping.AdaptiveClip, "vector_clip", lambda self, joint: joint)
+
+    def beside(vector: promises.FloatVector, *, scale: float, **settings: object) -> promises.IntVector:
+        message = real(vector * [*[1.0] * (vector.size - 1), 0.0], scale=scale, **settings)  # type: ignore[arg-type]
+        message[-1] += round(vector[-1] * scale)
+        return message
+
+    patch.setattr(contribution, "client_message", beside)
+
+
 @caught_by(promises.replacing_costs_more_than_removing)
 def replacing_accounted_as_removing(patch: Patch) -> None:
     patch.setattr(accounting, "neighbouring_sensitivity", lambda sensitivity, neighbouring: sensitivity)

@@ -1,7 +1,7 @@
 """What the privacy code promises, each as a check of the shipped code: audits run them as it is, mutants break it first.
 
 Every check draws from seeded byte sources with fixed sample sizes, so its verdict is the same in every run. With fresh seeds a
-right implementation would fail one of them less than once in 10^6 runs: each of the eight bounds on epsilon is wrong with at most
+right implementation would fail one of them less than once in 10^6 runs: each of the nine bounds on epsilon is wrong with at most
 10^-7 (attack.py), each goodness-of-fit threshold is 10^-8, and spreads are held to six of their standard errors.
 """
 
@@ -141,6 +141,29 @@ def noise_by_the_clients_hides_one_client() -> None:
             own = own + silent(TRIALS, share, source)
         sums.append(own)
     distinguish(sums[0], sums[1], stated)
+
+
+def a_clip_that_adapts_hides_one_client_and_its_bit() -> None:
+    """The victim is far beyond the clip, and its bit is as loud as it may be: the direction of both together gives most away."""
+    honest, source = 4, byte_source("adaptive")
+    stated = state("clients", honest)
+    share = accounting.share_sigma("clients", stated.sigma, 5, 3, honest)
+    rule = clipping.Clipping(CLIP, adaptive=clipping.AdaptiveClip(weight=4.0))
+    joined = rule.apply(np.full(LENGTH - 1, 100.0))
+    own = np.stack(
+        [
+            contribution.client_message(joined, clip=CLIP, scale=SCALE, sigma_share=share, entropy=source)
+            for _ in range(TRIALS)
+        ]
+    )
+    absent = silent(TRIALS, share, source)
+    for _ in range(honest - 1):
+        own, absent = own + silent(TRIALS, share, source), absent + silent(TRIALS, share, source)
+    towards = joined / np.linalg.norm(joined)
+    statistic = [sums @ towards for sums in (own, absent)]
+    thresholds = [stated.sigma * at for at in (1.4, 1.7, 2.0, 2.3)]
+    bound = attack.threshold_bound(statistic[0], statistic[1], thresholds, DELTA)
+    between_half_and_claim(bound, accounting.epsilon_from_rdp(stated.rdp, DELTA))
 
 
 def silent(copies: int, sigma_share: float | None, source: object) -> IntVector:
@@ -406,6 +429,7 @@ AUDITS = [
     one_run_of_local_answers_hides_its_canaries,
     noise_by_the_clients_hides_one_client,
     noise_by_the_committee_hides_one_client,
+    a_clip_that_adapts_hides_one_client_and_its_bit,
     one_opened_round_hides_its_canaries,
 ]
 PROMISES = [

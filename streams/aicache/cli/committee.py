@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
+from aicache.cli.service import MetricsPort
 from aicache.privacy.errors import LocalError
 
 Number = Annotated[int, typer.Option("--member", "-m", help="The member's number, from 1.", min=1)]
@@ -64,7 +65,9 @@ def init(
     _print(who, as_json)
 
 
-def run(context: typer.Context, member: Number, folder: Folder = None, as_json: Json = False) -> None:
+def run(
+    context: typer.Context, member: Number, folder: Folder = None, metrics_port: MetricsPort = 0, as_json: Json = False
+) -> None:
     """Run a member until SIGTERM or Ctrl-C; prints `ready member-N` when it takes part.
 
     Example: `aicache committee run --member 1`
@@ -75,7 +78,12 @@ def run(context: typer.Context, member: Number, folder: Folder = None, as_json: 
     where = folder_of(context, member, folder)
     kafka = kafka_of(context)
     name = f"member-{member}"
-    serve(name, lambda stop: commands.run(kafka, where, stop=stop, name=name), as_json=as_json)
+    serve(
+        name,
+        lambda stop, ready: commands.run(kafka, where, stop=stop, on_ready=ready),
+        as_json=as_json,
+        metrics_port=metrics_port,
+    )
 
 
 def rotate(

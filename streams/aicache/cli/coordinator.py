@@ -7,6 +7,7 @@ import typer
 
 from aicache.cli.committee import identities_of
 from aicache.cli.frame import Json, kafka_of, print_json, settings_of
+from aicache.cli.service import MetricsPort
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +27,7 @@ def run(
     identities: Annotated[
         Path | None, typer.Option(help="Members' identities (JSON: number to key); others are refused.")
     ] = None,
+    metrics_port: MetricsPort = 0,
     as_json: Json = False,
 ) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C; prints `ready coordinator` when it reads.
@@ -45,7 +47,7 @@ def run(
     known = identities_of(identities) if identities else None
     kafka = kafka_of(context)
     try:
-        agents.run(kafka, admission, known)
+        agents.run(kafka, admission, known, metrics_port=metrics_port)
     finally:
         if as_json:
             print_json({"service": "coordinator", "state": "stopped"})

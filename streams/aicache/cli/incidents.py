@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, print_rows, print_table, say, settings_of
+from aicache.cli.service import MetricsPort
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def webhook(
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="The first time, begin with what stands in the log.")
     ] = False,
+    metrics_port: MetricsPort = 0,
     as_json: Json = False,
 ) -> None:
     """Send every change of an incident to webhook.url until SIGTERM or Ctrl-C; prints `ready webhook` when it reads.
@@ -164,7 +166,7 @@ def webhook(
 
     Example: `aicache incidents webhook --severity-min 0.3`
     """
-    from aicache.cli.service import say_ready, serve
+    from aicache.cli.service import serve
     from aicache.streams.runtime.logs import write_json_logs
     from aicache.streams.webhook.event import secret_of
     from aicache.streams.webhook.kafka import Webhook
@@ -181,7 +183,7 @@ def webhook(
     secret = secret_of(settings.secret.get_secret_value())
     write_json_logs()
 
-    def body(stop: Callable[[], bool]) -> None:
+    def body(stop: Callable[[], bool], ready: Callable[[], None]) -> None:
         def pause(seconds: float) -> None:
             until_s = time.monotonic() + seconds
             while time.monotonic() < until_s and not stop():
@@ -190,12 +192,12 @@ def webhook(
         with Sender(settings.url.get_secret_value(), secret, pause) as sender:
             service = Webhook(kafka, sender, group=group, severity_min=severity_min, from_beginning=from_beginning)
             try:
-                service.run(stop, lambda: say_ready("webhook"))
+                service.run(stop, ready)
             finally:
                 if as_json:
                     print_json({"service": "webhook", **asdict(service.counts)})
 
-    serve("webhook", body)
+    serve("webhook", body, metrics_port=metrics_port)
 
 
 def _one(kafka: "KafkaSettings", incident: str) -> "Incident":

@@ -3,6 +3,7 @@
 import typer
 
 from aicache.cli.frame import Json, kafka_of
+from aicache.cli.service import MetricsPort
 
 NAME = "reducer"
 
@@ -19,13 +20,18 @@ def _group() -> None:
     """Run the reducer: it adds ciphertexts and opens sums."""
 
 
-def run(context: typer.Context, as_json: Json = False) -> None:
+def run(context: typer.Context, metrics_port: MetricsPort = 0, as_json: Json = False) -> None:
     """Run the reducer until SIGTERM or Ctrl-C; prints `ready reducer` when it has read what stood in the log.
 
     Example: `aicache reducer run`
     """
-    from aicache.cli.service import say_ready, serve
+    from aicache.cli.service import serve
     from aicache.streams.reducer import kafka as reducer
 
     kafka = kafka_of(context)
-    serve(NAME, lambda stop: reducer.run(kafka, stop=stop, on_ready=lambda: say_ready(NAME)), as_json=as_json)
+    serve(
+        NAME,
+        lambda stop, ready: reducer.run(kafka, stop=stop, on_ready=ready),
+        as_json=as_json,
+        metrics_port=metrics_port,
+    )

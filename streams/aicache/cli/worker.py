@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aicache.cli.frame import Json, kafka_of, print_json, settings_of
+from aicache.cli.service import MetricsPort
 from aicache.privacy.errors import LocalError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def run(
     instance: Annotated[
         str, typer.Option(help="A name that no other worker of this kind has: a restart rejoins at once.")
     ] = "",
-    metrics_port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Serve /metrics, /live and /ready on 127.0.0.1 at this port; 0: off.")
-    ] = 0,
+    metrics_port: MetricsPort = 0,
     let_fail: Annotated[
         int,
         typer.Option(
@@ -64,11 +63,11 @@ def run(
 
 def _direct(fold: Any, kafka: "KafkaSettings", name: str, how: Mapping[str, Any]) -> None:
     """The data plane: batches by confluent-kafka."""
-    from aicache.cli.service import say_ready, serve
+    from aicache.cli.service import serve
     from aicache.streams.runtime.direct import DirectShell
 
     shell = DirectShell(fold, kafka, **how)
-    serve(name, lambda stop: shell.run(stop, lambda: say_ready(name)))
+    serve(name, shell.run)
 
 
 def _recommendations(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:

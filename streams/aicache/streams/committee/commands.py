@@ -137,17 +137,21 @@ def _who(core: Core) -> dict[str, Any]:
 
 
 def run(
-    settings: KafkaSettings, folder: Path, *, stop: Callable[[], bool] | None = None, name: str | None = None
+    settings: KafkaSettings,
+    folder: Path,
+    *,
+    stop: Callable[[], bool] | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Run a member until it is told to stop (SIGTERM or SIGINT, where this is the main thread).
 
-    Prints `ready committee-N` when it has read all that stood in the log, and takes part from then on.
+    It takes part when it has read all that stood in the log.
 
     Args:
         settings: how to reach Kafka.
         folder: the member's.
         stop: asked between batches; None: signals only.
-        name: what to print instead of `committee-N`.
+        on_ready: called then; None: it prints `ready committee-N`.
 
     Raises:
         LocalError: another process runs this member, the store is stale, the disk is full, or the settings do not fit.
@@ -163,13 +167,12 @@ def run(
         store = Store(folder / FILE)
         try:
             process = MemberProcess(settings, folder, store)
-            label = name or f"committee-{process.member.core.number}"
 
             def ready() -> None:
-                sys.stdout.write(f"ready {label}\n")
+                sys.stdout.write(f"ready committee-{process.member.core.number}\n")
                 sys.stdout.flush()
 
-            process.run(lambda: stopped.is_set() or (stop is not None and stop()), ready)
+            process.run(lambda: stopped.is_set() or (stop is not None and stop()), on_ready or ready)
         finally:
             store.close()
     finally:

@@ -9,14 +9,24 @@ import threading
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 HOST = "127.0.0.1"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics:
+class Health:
+    """Whether a service lives and reads, and what its process uses (memory, processor time, open files)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.live = True
+        self.ready = False
+        ProcessCollector(registry=self.registry)
+
+
+class Metrics(Health):
     """What one worker tells of itself.
 
     Args:
@@ -24,10 +34,8 @@ class Metrics:
     """
 
     def __init__(self, processor: str) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__()
         self.processor = processor
-        self.live = True
-        self.ready = False
         task, place = ["processor", "partition"], ["processor", "topic", "partition"]
         self._inputs = self._counter("inputs", "Inputs processed.", task)
         self._batches = self._counter("batches", "Transactions committed for a batch of inputs.", task)
@@ -90,25 +98,26 @@ class Metrics:
 
 
 def names(metrics: Metrics) -> set[str]:
-    """The exported names, as Prometheus sees them, without the suffixes of a histogram."""
-    return {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
+    """The names of our own that are exported, as Prometheus sees them, without the suffixes of a histogram."""
+    found = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
+    return {name for name in found if name.startswith("aicache_")}
 
 
 class MetricsServer:
-    """Serves a worker's metrics and health until it is closed.
+    """Serves a service's metrics and health until it is closed.
 
     Args:
-        metrics: of the worker.
+        health: of the service; a worker's are its metrics.
         port: on 127.0.0.1; 0: any free one.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, metrics: Metrics, port: int) -> None:
+    def __init__(self, health: Health, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, kind, body = _answer(metrics, self.path)
+                code, kind, body = _answer(health, self.path)
                 self.send_response(code)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
@@ -128,10 +137,10 @@ class MetricsServer:
         self._server.server_close()
 
 
-def _answer(metrics: Metrics, path: str) -> tuple[int, str, bytes]:
+def _answer(health: Health, path: str) -> tuple[int, str, bytes]:
     if path == "/metrics":
-        return 200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry)
-    states = {"/live": metrics.live, "/ready": metrics.ready and metrics.live}
+        return 200, CONTENT_TYPE_LATEST, generate_latest(health.registry)
+    states = {"/live": health.live, "/ready": health.ready and health.live}
     if path not in states:
         return 404, "text/plain", b"/metrics, /live or /ready\n"
     return (200, "text/plain", b"yes\n") if states[path] else (503, "text/plain", b"no\n")

@@ -281,8 +281,8 @@ def test_durations_that_become_longer_everywhere_are_an_incident_with_the_size_o
     _, steps = play(CONTROL, [], log_of(slow_log()))
     (found,) = of("duration-shift", steps)
     assert START_S + 60 * 120 <= found.since_s <= START_S + 60 * 126
-    assert found.seen / found.expected == pytest.approx(2.0, rel=0.2)
-    assert found.unit == "seconds, median"
+    assert found.seen / found.expected == pytest.approx(2.0, rel=0.25)
+    assert "95%" in found.explanation
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from aicache.schemas.records import Acknowledgement, Guarantee, Incident
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison
+from aicache.streams.anomalies.detectors.quantiles import QuantileShift
 from aicache.streams.anomalies.detectors.rate import RateChange
 from aicache.streams.anomalies.detectors.release import ReleaseComparison
-from aicache.streams.anomalies.detectors.shift import Shift
 
 Test = tuple[str, str, str]  # series, release, kind
 Partials = dict[
@@ -15,7 +15,8 @@ Partials = dict[
 ]  # by release and partition: events, failures, durations, people
 Cells = dict[tuple[str, str], dict[int, tuple[int, int]]]  # by candidate and stratum, then partition: people, failing
 
-DRIFT_WARM_UP = 60
+SLOWER_MIN = 1.2
+"""By what factor durations have surely grown where that is worth telling."""
 
 
 @dataclass(slots=True)
@@ -61,17 +62,12 @@ class Drift:
     """The durations of a series, whatever the release.
 
     Attributes:
-        detector: of the logarithms of windows' medians; begins anew after each shift.
-        points, total: medians that the detector has seen, and the sum of their logarithms.
-        recent: the logarithms of the newest few.
+        detector: of the slow end; what is new becomes what is usual.
         before: seconds, before the shift that is an incident.
         seen_s, worse_s: its newest window, and the newest one that was slower than before the shift.
     """
 
-    detector: Shift = field(default_factory=lambda: Shift(warm_up=DRIFT_WARM_UP))
-    points: int = 0
-    total: float = 0.0
-    recent: list[float] = field(default_factory=list)
+    detector: QuantileShift = field(default_factory=lambda: QuantileShift(ratio_min=SLOWER_MIN))
     before: float = 0.0
     seen_s: int = 0
     worse_s: int = 0

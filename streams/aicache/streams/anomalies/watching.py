@@ -1,24 +1,23 @@
-"""Series by themselves: failures that name no release, watched for a rise of their rate; durations, for a shift of their median.
+"""Series by themselves: failures that name no release, watched for a rise of their rate; durations, for a shift of their slow end.
 
-What a window's durations are is the median release's median, so that one slow release, which `comparing` tells, is no shift of all.
-Logarithms go through `Shift`, and only a slowdown by `SLOWER_MIN` is told: the size of an effect counts, not how sure it is. Pure.
+Durations of all releases go through `QuantileShift`, and only what has surely grown by `SLOWER_MIN` is told: the size of an effect counts,
+not how sure it is. The median release has to be slower too: one slow release is told by `comparing`, and is no shift of all. Pure.
 """
 
 import math
 
 from aicache.schemas.records import Incident
 from aicache.streams.anomalies import announcing, sketches, written
-from aicache.streams.anomalies.announcing import DRIFT, GROWTH, LATENCY, RATE, name_of
+from aicache.streams.anomalies.announcing import DRIFT, GROWTH, RATE, name_of
 from aicache.streams.anomalies.comparing import RATIO_MIN
-from aicache.streams.anomalies.evidence import DRIFT_WARM_UP, Drift, Rate, State
+from aicache.streams.anomalies.detectors.quantiles import Effect
+from aicache.streams.anomalies.evidence import SLOWER_MIN, Drift, Rate, State
 from aicache.streams.runtime.contract import Step
 
 RATES_MAX = 20_000
-DRIFTS_MAX = 5_000
+DRIFTS_MAX = 1_000
 DURATIONS_MIN = 20
-"""Durations of a window without which its median says little."""
-RECENT = 5
-SLOWER_MIN = 1.25
+"""Durations of a release in a window without which its quantile says little."""
 
 
 def watch_rate(state: State, series: str, failures: int, start_s: int, step: Step) -> None:
@@ -43,11 +42,8 @@ def watch_rate(state: State, series: str, failures: int, start_s: int, step: Ste
 
 
 def watch_durations(state: State, series: str, by_release: list[sketches.Sketch], start_s: int, step: Step) -> None:
-    """Learn the durations of a series in a window, a sketch each release, and tell if they have become longer."""
-    many = [sketch for sketch in by_release if sum(sketch.values()) >= DURATIONS_MIN] or [sketches.merge(by_release)]
-    count = round(sum(sum(sketch.values()) for sketch in many))
-    if count < DURATIONS_MIN:
-        return
+    """Learn the durations of a series in a window, a sketch each release, and tell if all have become longer."""
+    sketch = sketches.merge(by_release)
     drift = state.drifts.get(series)
     if drift is None:
         if len(state.drifts) >= DRIFTS_MAX:
@@ -56,32 +52,19 @@ def watch_durations(state: State, series: str, by_release: list[sketches.Sketch]
             step.changed[written.drift_key(oldest)] = None
         drift = state.drifts[series] = Drift()
     drift.seen_s = start_s
-    median_s = sorted(sketches.quantile(sketch, 0.5) for sketch in many)[(len(many) - 1) // 2]
-    drift.recent = [*drift.recent, math.log(median_s)][-RECENT:]
-    drift.detector.update(math.log(median_s))
     known = state.open.get(name_of(series, DRIFT, ""))
-    if drift.detector.drift_detected:
-        _shifted(state, series, drift, known, count, step)
-    elif known is not None and median_s > drift.before * SLOWER_MIN:
+    is_shift = drift.detector.learn_one(sketch)
+    many = [one for one in by_release if sum(one.values()) >= DURATIONS_MIN] or [sketch]
+    usual_s = sorted(sketches.quantile(one, drift.detector.q) for one in many)[(len(many) - 1) // 2]
+    effect = drift.detector.effect
+    if is_shift and effect is not None and usual_s > effect.before_s * SLOWER_MIN:
+        drift.before = drift.before if known else effect.before_s
         drift.worse_s = start_s
-    drift.points, drift.total = drift.points + 1, drift.total + math.log(median_s)
+        if known is None or effect.after_s > known.seen * GROWTH:
+            announcing.publish(state, _slower(state, series, drift, effect, known), step)
+    elif known is not None and usual_s > drift.before * SLOWER_MIN:
+        drift.worse_s = start_s
     step.changed[written.drift_key(series)] = written.drift_value(drift)
-
-
-def _shifted(state: State, series: str, drift: Drift, known: Incident | None, count: int, step: Step) -> None:
-    """Begin to learn the new level, and tell it where it is slower and no release is known to be why."""
-    recent = drift.recent[1:]
-    old = (drift.total - sum(recent[:-1])) / max(1, drift.points - len(recent) + 1)
-    before, after = math.exp(old), math.exp(sorted(recent)[len(recent) // 2])
-    start_s = drift.seen_s
-    slow = any(one.kind == LATENCY and one.subject == series for one in state.open.values())
-    if after > before * SLOWER_MIN and not slow:
-        drift.before = drift.before if known else before
-        drift.worse_s = start_s
-        if known is None or after > known.seen * GROWTH:
-            announcing.publish(state, _slower(state, series, drift, after, count, known), step)
-    fresh = Drift(before=drift.before, seen_s=start_s, worse_s=drift.worse_s)
-    drift.detector, drift.points, drift.total, drift.recent = fresh.detector, 0, 0.0, []
 
 
 def _risen(state: State, series: str, rate: Rate, start_s: int, known: Incident | None) -> Incident:
@@ -107,8 +90,7 @@ def _risen(state: State, series: str, rate: Rate, start_s: int, known: Incident 
     )
 
 
-def _slower(state: State, series: str, drift: Drift, seen: float, count: int, known: Incident | None) -> Incident:
-    ratio = seen / drift.before
+def _slower(state: State, series: str, drift: Drift, effect: Effect, known: Incident | None) -> Incident:
     return Incident(
         deployment=state.deployment,
         incident=name_of(series, DRIFT, ""),
@@ -119,18 +101,15 @@ def _slower(state: State, series: str, drift: Drift, seen: float, count: int, kn
         versions=[],
         since_s=drift.seen_s if known is None else known.since_s,
         updated_s=drift.seen_s,
-        seen=seen,
+        seen=effect.after_s,
         expected=drift.before,
-        unit="seconds, median",
-        severity=announcing.severity(seen, drift.before, 1e-9),
-        confidence=CONFIDENCE,
-        explanation=f"{series} takes {seen:.3g} s where it took {drift.before:.3g} s, {ratio:.1f} times as long",
-        n=count,
+        unit="seconds, 90th percentile",
+        severity=announcing.severity(effect.after_s, drift.before, 1e-9),
+        confidence=1.0 - drift.detector.alpha,
+        explanation=(
+            f"one run in ten of {series} takes {effect.after_s:.3g} s or more, {drift.before:.3g} s before: "
+            f"{effect.ratio:.1f} times as long ({effect.low:.1f} to {effect.high:.1f}, 95%), with all releases"
+        ),
+        n=effect.n,
         guarantee=None,
     )
-
-
-CONFIDENCE = 0.99
-"""`Shift` has a false alarm in fewer than one of a thousand points; how sure one alarm is depends on how often there is a reason."""
-
-assert DRIFT_WARM_UP > RECENT, "what was before is told from more than what came after"

@@ -9,9 +9,9 @@ from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import Acknowledgement, Guarantee, Incident
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison
+from aicache.streams.anomalies.detectors.quantiles import QuantileShift
 from aicache.streams.anomalies.detectors.rate import RateChange
 from aicache.streams.anomalies.detectors.release import ReleaseComparison
-from aicache.streams.anomalies.detectors.shift import Shift
 from aicache.streams.anomalies.evidence import Comparison, Drift, Partials, Plan, Rate, Rounds, Signature, State, Table
 
 CODEC = Codec(SingleObject())  # of state, which stays the same whatever the wire form of topics
@@ -69,7 +69,7 @@ def _load_held(state: State, name: bytes, value: bytes) -> None:
 
 def _load_drift(state: State, name: bytes, value: bytes) -> None:
     header, _, detector = value.partition(b"\n")
-    state.drifts[name.decode()] = Drift(Shift.from_bytes(detector), *json.loads(header))
+    state.drifts[name.decode()] = Drift(QuantileShift.from_bytes(detector), *json.loads(header))
 
 
 def _load_signature(state: State, name: bytes, value: bytes) -> None:
@@ -182,7 +182,7 @@ def drift_key(series: str) -> bytes:
 
 def drift_value(drift: Drift) -> bytes:
     """The changelog's value of a series' durations."""
-    header = [drift.points, drift.total, drift.recent, drift.before, drift.seen_s, drift.worse_s]
+    header = [drift.before, drift.seen_s, drift.worse_s]
     return json.dumps(header).encode() + b"\n" + drift.detector.to_bytes()
 
 

@@ -56,6 +56,11 @@ def test_heavy_names_and_a_contribution_to_a_task_of_the_log(
     assert aicache("round", "heavy", "errors-1", "--candidates", "nowhere.txt") == frame.USAGE
     assert aicache(*words, "--failure", "2") == frame.USAGE
 
+    assert aicache("round", "suspects") == frame.OK
+    assert "Nobody" in capsys.readouterr().out
+    assert aicache("round", "suspects", "--json") == frame.OK
+    assert json.loads(capsys.readouterr().out) == []
+
     Path("mine.json").write_text('["sig:aa01"]')
     assert aicache("privacy", "preview", "--contribution", "errors", "--data", "mine.json", "--json") == frame.OK
     assert json.loads(capsys.readouterr().out)["contribution"]["stays"]["not_zero"] == DEPTH

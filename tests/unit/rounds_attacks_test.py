@@ -6,6 +6,7 @@ The parties are real (support.deployment); the attacker writes into the log betw
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from aicache.schemas.records import (
     Aggregate,
@@ -24,6 +25,7 @@ from aicache.schemas.signing import signed
 from aicache.streams.rounds.budgets import CHANCE_MAX, excluded, note_dropped
 from aicache.streams.rounds.models import roll_back
 from aicache.streams.rounds.state import State
+from aicache.streams.rounds.suspects import suspects
 from support.deployment import Deployment, deployment, make_task
 from support.rounds import DEPLOYMENT, World
 
@@ -251,6 +253,20 @@ def test_a_spoiler_of_ten_groups_is_left_out_after_six_rounds_and_no_honest_clie
         note_dropped(state, *spoiled_round(clients, number % 10, 10, number), 10, {})
     assert excluded(state) == {clients[0]}
     assert state.streaks[clients[0]] <= CHANCE_MAX * (1 + 1e-9)
+
+
+def test_anybody_can_recompute_whom_the_rule_leaves_out() -> None:
+    clients = [bytes([n % 256, n // 256]) * 16 for n in range(500)]
+    manifests, groups, results = {}, {}, []
+    for number in range(6):
+        manifest, aggregate = spoiled_round(clients, number % 10, 10, number)
+        digest, name = bytes([number]) * 32, f"t-{number}"
+        manifests[digest], groups[name] = manifest, 10
+        results.append(replace(aggregate, round_id=name, manifest_digest=digest))
+    found = suspects(manifests, groups, [*results, results[-1], replace(results[0], round_id="never proposed")])
+    assert [(row.client, row.rounds, row.excluded) for row in found if row.excluded] == [(clients[0].hex(), 6, True)]
+    assert found[0].chance == pytest.approx(1e-6)
+    assert all(row.rounds < 4 for row in found[1:])
 
 
 def test_with_one_group_nobody_can_be_told_from_the_spoiler() -> None:

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     group.command("watch")(watch)
     group.command("export")(export)
     group.command("heavy")(heavy)
+    group.command("suspects")(suspects)
     app.add_typer(group, name="round")
 
 
@@ -138,6 +139,32 @@ def heavy(
         f"\n{len(found)} of {len(names)} names occurred at least {threshold:g} times among {aggregate.n} clients. Each count is right "
         f"within ±{error:.3g}, all of them together but for a chance of {failure:g}; contributions are counted as they were clipped."
     )
+
+
+def suspects(context: typer.Context, as_json: Json = False) -> None:
+    """Recompute from the log whose groups were dropped again and again, and whom the public rule leaves out for it.
+
+    Example: `aicache round suspects`
+    """
+    from aicache.local.reading import read_all
+    from aicache.schemas import topics
+    from aicache.schemas.records import Aggregate, Manifest, Proposal
+    from aicache.streams.rounds import suspects as rule
+
+    seen = read_all(kafka_of(context), topics.ROUNDS, topics.AGGREGATES)
+    found = rule.suspects(
+        {row.digest("manifest"): row.record for row in seen if isinstance(row.record, Manifest)},
+        {row.record.round_id: row.record.groups for row in seen if isinstance(row.record, Proposal)},
+        [row.record for row in seen if isinstance(row.record, Aggregate)],
+    )
+    rows = [(row.client, row.rounds, f"{row.chance:.2g}", "left out" if row.excluded else "") for row in found]
+    columns = ("client", "rounds in a row", "chance if honest", "")
+    if as_json:
+        print_json(found)
+    elif rows:
+        print_table(columns, rows)
+    else:
+        say("Nobody: no client's last group was dropped.")
 
 
 def _names(path: Path) -> list[str]:

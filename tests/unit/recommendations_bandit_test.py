@@ -18,7 +18,17 @@ from aicache.streams.recommendations.bandit import (
     features,
     propensity,
 )
-from aicache.streams.recommendations.feedback import OBSERVE, OFF, ON, OPEN_MAX, WINDOW_MS, Answered, Feedback, Policy
+from aicache.streams.recommendations.feedback import (
+    NAMESPACES_MAX,
+    OBSERVE,
+    OFF,
+    ON,
+    OPEN_MAX,
+    WINDOW_MS,
+    Answered,
+    Feedback,
+    Policy,
+)
 from aicache.streams.recommendations.off_policy import ANSWERS_MIN, ONE, TERMS, Outcome, estimates, terms
 
 RANKED = [(f"pypi:p{n}", 1.0 - n / 10) for n in range(10)]
@@ -203,6 +213,23 @@ def test_one_pseudonym_has_few_answers_open_and_can_move_no_more() -> None:
     feedback = Feedback()
     kept = [asked(feedback, Policy(OBSERVE), number, who=1) for number in range(100)]
     assert [answered is not None for answered in kept] == [True] * OPEN_MAX + [False] * (100 - OPEN_MAX)
+
+
+def test_made_up_namespaces_do_not_crowd_out_one_with_answers() -> None:
+    feedback, kept = Feedback(), dict[bytes, bytes | None]()
+    answered = asked(feedback, Policy(OBSERVE), 0)
+    assert answered
+    tell(feedback, answered, "shown", names(answered))
+    feedback.close_until(WINDOW_MS)
+    for number in range(3 * NAMESPACES_MAX):
+        name, place = f"x{number}", f"0/{number + 1}"
+        ranked = [(f"{name}:a", 1.0), (f"{name}:b", 0.5)]
+        assert feedback.answer(Answered(f"{number:032x}", place, name, number, []), Policy(OBSERVE), ranked)
+    assert len(feedback.standings) == NAMESPACES_MAX
+    assert feedback.standings["pypi"].sums[ONE, ONE] == 1
+    kept.update(feedback.changes())
+    again = Feedback.loaded({key: value for key, value in kept.items() if value is not None})
+    assert set(again.standings) == set(feedback.standings)
 
 
 def test_a_bandit_that_proves_worse_is_not_followed() -> None:

@@ -40,6 +40,7 @@ WINDOW_MS = 1_800_000
 ANSWERS_MAX = 50_000
 OPEN_MAX = 8
 NAMESPACES_MAX = 64
+"""Where there are more, the one with the fewest answers makes room."""
 PUBLISH_EVERY = 20
 """Answers of a namespace after which its sums are published again, and the bandit's standing is looked at."""
 
@@ -179,8 +180,7 @@ class Feedback:
         """
         head = min(HEAD, len(ranked))
         room = self._open.get(answered.pseudonym, 0) < OPEN_MAX and len(self.answers) < ANSWERS_MAX
-        known = answered.namespace in self.standings or len(self.standings) < NAMESPACES_MAX
-        if policy.mode == OFF or head < 2 or not room or not known:
+        if policy.mode == OFF or head < 2 or not room:
             return None
         scores = np.array([score for _, score in ranked[:head]])
         odds = np.exp(scores - scores.max())
@@ -208,7 +208,14 @@ class Feedback:
         self._changed[_ANSWER + number.to_bytes(8, "big")] = None
 
     def _standing(self, namespace: str) -> Standing:
-        return self.standings.setdefault(namespace, Standing())
+        if namespace not in self.standings:
+            if len(self.standings) >= NAMESPACES_MAX:
+                least = min(self.standings, key=lambda name: (self.standings[name].sums[ONE, ONE], name))
+                del self.standings[least]
+                self._changed[_NAMESPACE + least.encode()] = None
+            self.standings[namespace] = Standing()
+            self._changed[_NAMESPACE + namespace.encode()] = None
+        return self.standings[namespace]
 
     # ------------------------------------------------------------ feedback
 
@@ -302,7 +309,8 @@ class Feedback:
             slot = int.from_bytes(name, "big")
             return struct.pack("<dd", self.appeal.mean[slot], self.appeal.variance[slot])
         if kind == _NAMESPACE:
-            return self.standings[name.decode()].pack()
+            standing = self.standings.get(name.decode())
+            return None if standing is None else standing.pack()
         return self._number.to_bytes(8, "big")
 
     @staticmethod

@@ -48,7 +48,7 @@ TOPICS = (
 KEPT = (
     "a_vote_too_few", "a_forged_vote", "a_member_voted_twice", "an_approval_too_few", "a_foreign_roster", "a_client_twice",
     "a_client_alone", "a_client_that_nobody_enrolled", "an_envelope_of_another", "a_ciphertext_changed", "openings_swapped",
-    "a_false_sum", "a_guarantee_that_promises_more",
+    "a_false_sum", "a_guarantee_that_promises_more", "a_task_that_says_otherwise",
 )  # fmt: skip
 """Those that are kept as files; the others are made in the test."""
 Row = tuple[str, int, Record]
@@ -212,6 +212,7 @@ def bad_ones(play: Deployment, rows: list[Row]) -> dict[str, tuple[list[Row], st
             changed(rows, Aggregate, lambda r: replace(r, n=0, sum=b"", groups=[replace(r.groups[0], status="dropped")])),
             "aggregate", "wrongly-dropped",
         ),
+        "a_task_that_says_otherwise": (changed(rows, Task, lambda r: replace(r, noise_multiplier=9.0)), "task", "not-the-task"),
         "no_aggregate": (without(rows, lambda r: isinstance(r, Aggregate)), "aggregate", "no-aggregate"),
     }  # fmt: skip
 

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from aicache.producers.connection import KafkaSettings
-from aicache.schemas.records import Aggregate, Manifest, Opening, RoundAborted, Vote
-from aicache.streams.committee.core import ABORT
 from aicache.streams.rounds.kafka import create_task
 from support.deployment import make_task
-from support.play import CLIENTS, Play
+from support.play import CLIENTS, Play, check_rounds
 from support.processes import COORDINATOR, MEMBER, REDUCER
 
 ROUNDS_MAX = 500
@@ -72,32 +70,4 @@ def test_whatever_is_killed_every_round_is_exact_or_aborted_and_none_is_opened_t
     play.log.until(lambda: not killer.left, "all is killed", move, timeout_s=1_200.0)
     done = len(play.aggregates())
     play.log.until(lambda: len(play.aggregates()) > done + 1, "rounds go on afterwards", play.contribute, 120.0)
-    check(play)
-
-
-def check(play: Play) -> None:
-    log = play.log
-    manifests: dict[str, set[bytes]] = {}
-    for opening in log.records("aicache.openings", Opening):
-        manifests.setdefault(opening.round_id, set()).add(opening.manifest_digest)
-    assert manifests
-    assert all(len(digests) == 1 for digests in manifests.values()), "no round is opened twice"
-    votes: dict[tuple[str, int], set[bytes]] = {}
-    for vote in log.records("aicache.votes", Vote):
-        votes.setdefault((vote.round_id, vote.member), set()).add(vote.manifest_digest)
-    assert all(len(digests) == 1 for digests in votes.values()), "no member votes twice"
-    sums: dict[str, set[bytes]] = {}
-    listed = {m.round_id: m for m in log.records("aicache.rounds", Manifest)}
-    for aggregate in log.records("aicache.insights.aggregates", Aggregate):
-        sums.setdefault(aggregate.round_id, set()).add(aggregate.sum)
-        clients = [entry.client for group in listed[aggregate.round_id].groups for entry in group.clients]
-        clear = np.sum([play.sent[aggregate.round_id][client] for client in clients], axis=0)
-        assert np.array_equal(np.frombuffer(aggregate.sum, "<i8"), clear)
-    assert all(len(found) == 1 for found in sums.values())
-    aborted = {record.round_id for record in log.records("aicache.rounds", RoundAborted)}
-    opened_after_abort = aborted & set(sums)
-    for round_id in opened_after_abort:
-        voted = [d for (name, _), digests in votes.items() if name == round_id for d in digests if d != ABORT]
-        assert len(voted) >= 4, "only a quorum of votes overrides an abort"
-    unfinished = set(listed) - set(sums) - aborted
-    assert len(unfinished) <= 1, "the last round may still go on"
+    check_rounds(play)

@@ -10,9 +10,20 @@ from aicache.privacy.contribution import client_message
 from aicache.privacy.statements import record_digest
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas.admin import create_topics
-from aicache.schemas.records import Aggregate, Approval, Enrolment, JoinRequest, Proposal
+from aicache.schemas.records import (
+    Aggregate,
+    Approval,
+    Enrolment,
+    JoinRequest,
+    Manifest,
+    Opening,
+    Proposal,
+    RoundAborted,
+    Vote,
+)
 from aicache.schemas.signing import signed
 from aicache.streams.committee import commands
+from aicache.streams.committee.core import ABORT
 from support.kafka_log import KafkaLog
 from support.processes import COORDINATOR, MEMBER, REDUCER, Processes
 from support.rounds import LIMITS, World
@@ -102,3 +113,32 @@ class Play:
     def stop(self) -> None:
         self.processes.stop()
         self.log.close()
+
+
+def check_rounds(play: Play) -> None:
+    """Every round ended exact or aborted, none was opened twice, and no member voted twice."""
+    log = play.log
+    manifests: dict[str, set[bytes]] = {}
+    for opening in log.records("aicache.openings", Opening):
+        manifests.setdefault(opening.round_id, set()).add(opening.manifest_digest)
+    assert manifests
+    assert all(len(digests) == 1 for digests in manifests.values()), "no round is opened twice"
+    votes: dict[tuple[str, int], set[bytes]] = {}
+    for vote in log.records("aicache.votes", Vote):
+        votes.setdefault((vote.round_id, vote.member), set()).add(vote.manifest_digest)
+    assert all(len(digests) == 1 for digests in votes.values()), "no member votes twice"
+    sums: dict[str, set[bytes]] = {}
+    listed = {m.round_id: m for m in log.records("aicache.rounds", Manifest)}
+    for aggregate in log.records("aicache.insights.aggregates", Aggregate):
+        sums.setdefault(aggregate.round_id, set()).add(aggregate.sum)
+        clients = [entry.client for group in listed[aggregate.round_id].groups for entry in group.clients]
+        clear = np.sum([play.sent[aggregate.round_id][client] for client in clients], axis=0)
+        assert np.array_equal(np.frombuffer(aggregate.sum, "<i8"), clear)
+    assert all(len(found) == 1 for found in sums.values())
+    aborted = {record.round_id for record in log.records("aicache.rounds", RoundAborted)}
+    opened_after_abort = aborted & set(sums)
+    for round_id in opened_after_abort:
+        voted = [d for (name, _), digests in votes.items() if name == round_id for d in digests if d != ABORT]
+        assert len(voted) >= 4, "only a quorum of votes overrides an abort"
+    unfinished = set(listed) - set(sums) - aborted
+    assert len(unfinished) <= 1, "the last round may still go on"

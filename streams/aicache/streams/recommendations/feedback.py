@@ -10,7 +10,7 @@ State: open answers, the bandit's weights, and for each namespace how far people
 
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -120,9 +120,16 @@ class Answered:
         head = [propensity(self.chosen, self.other, at, rank, self.epsilon) for at, rank in enumerate(self.shown)]
         return head + [1.0] * (len(self.items) - len(head))
 
+    def pack(self) -> bytes:
+        """As it stands in the changelog: the fields in their order."""
+        return json.dumps([getattr(self, name) for name in _FIELDS]).encode()
+
     def features(self, rank: int) -> Features:
         """What the bandit sees of a rank of the ranker's."""
         return features(self.situation, self.items[rank], rank, self.shares[rank])
+
+
+_FIELDS = tuple(known.name for known in fields(Answered))
 
 
 @dataclass(slots=True)
@@ -304,7 +311,7 @@ class Feedback:
     def _value(self, kind: bytes, name: bytes) -> bytes | None:
         if kind == _ANSWER:
             answered = self.answers.get(int.from_bytes(name, "big"))
-            return None if answered is None else json.dumps(asdict(answered)).encode()
+            return None if answered is None else answered.pack()
         if kind == _WEIGHT:
             slot = int.from_bytes(name, "big")
             return struct.pack("<dd", self.appeal.mean[slot], self.appeal.variance[slot])
@@ -320,7 +327,7 @@ class Feedback:
         for key in sorted(entries):
             kind, name, value = key[:1], key[1:], entries[key]
             if kind == _ANSWER:
-                feedback._keep(int.from_bytes(name, "big"), Answered(**json.loads(value)))
+                feedback._keep(int.from_bytes(name, "big"), Answered(*json.loads(value)))
             elif kind == _WEIGHT:
                 slot = int.from_bytes(name, "big")
                 feedback.appeal.mean[slot], feedback.appeal.variance[slot] = struct.unpack("<dd", value)

@@ -239,7 +239,7 @@ def test_a_bandit_that_proves_worse_is_not_followed() -> None:
     for number in range(2_500):
         feedback.appeal.mean.clear()
         feedback.appeal.variance.clear()
-        for slot in features([], "pypi:p4", 4, 0.1)[0][3:].tolist():
+        for slot, _ in features([], "pypi:p4", 4, 0.1)[3:]:
             feedback.appeal.mean[slot] = 1.0
         answered = asked(feedback, policy, number)
         assert answered

@@ -15,9 +15,9 @@ import hashlib
 import math
 import zlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 HEAD = 5
 """Ranks that may change places."""
@@ -35,7 +35,7 @@ CURVE = tuple(1.0 / math.log2(2 + rank) for rank in range(HEAD))
 CURVE_TAKEN = 50.0
 """Items taken for which that guess stands."""
 
-Features = tuple[NDArray[np.int64], NDArray[np.float64]]
+Features: TypeAlias = list[tuple[int, float]]
 
 
 def features(situation: Sequence[str], item: str, rank: int, share: float) -> Features:
@@ -48,14 +48,13 @@ def features(situation: Sequence[str], item: str, rank: int, share: float) -> Fe
         share: the ranker's probability of it among the head.
 
     Returns:
-        Slots and values.
+        Slots with their values.
     """
     namespace = item.partition(":")[0]
-    names = [f"{namespace}|bias", f"{namespace}|rank", f"{namespace}|share", item]
-    names += [f"{item}|{attribute}" for attribute in situation]
-    values = [1.0, 1.0 / (1 + rank), share, *([1.0] * (len(names) - 3))]
-    slots = [zlib.crc32(name.encode()) % SLOTS for name in names]
-    return np.array(slots), np.array(values)
+    own = [(f"{namespace}|bias", 1.0), (f"{namespace}|rank", 1.0 / (1 + rank)), (f"{namespace}|share", share)]
+    names = [item, *[f"{item}|{attribute}" for attribute in situation]]
+    found = [(zlib.crc32(name.encode()) % SLOTS, value) for name, value in own]
+    return found + [(zlib.crc32(name.encode()) % SLOTS, 1.0) for name in names]
 
 
 class Appeal:
@@ -72,9 +71,8 @@ class Appeal:
 
     def expected(self, found: Features) -> tuple[float, float]:
         """Mean and variance of the appeal."""
-        slots, values = found
         mean = variance = 0.0
-        for slot, value in zip(slots.tolist(), values.tolist(), strict=True):
+        for slot, value in found:
             mean += value * self.mean.get(slot, 0.0)
             variance += value * value * self.variance.get(slot, PRIOR_VARIANCE)
         return mean, variance
@@ -93,16 +91,15 @@ class Appeal:
             taken: 1 or 0.
             examined: how likely it was looked at.
         """
-        slots, values = found
         mean, variance = self.expected(found)
         error = taken - examined * (mean + RANK_WEIGHT / (1 + rank))
         total = NOISE + examined * examined * variance
-        for slot, value in zip(slots.tolist(), values.tolist(), strict=True):
+        for slot, value in found:
             own = self.variance.get(slot, PRIOR_VARIANCE)
             gain = own * examined * value / total
             self.mean[slot] = self.mean.get(slot, 0.0) + gain * error
             self.variance[slot] = max(own - gain * examined * value * own, VARIANCE_MIN)
-        return list(dict.fromkeys(slots.tolist()))
+        return list(dict.fromkeys(slot for slot, _ in found))
 
 
 class Examination:

@@ -15,6 +15,7 @@ from aicache.producers.board import Board
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.session import Limits, Pins, Session
 from aicache.schemas.records import (
+    AdaptiveClipping,
     CommitteeMember,
     Envelope,
     Manifest,
@@ -24,7 +25,9 @@ from aicache.schemas.records import (
 )
 from aicache.schemas.signing import signed
 from aicache.streams.committee.limits import PurposeBudget
-from support.attacks import Broker, counted, only, opened_by, vote, without
+from aicache.streams.rounds.kafka import round_log
+from aicache.streams.rounds.verify import verify_round
+from support.attacks import Broker, counted, deployed, only, opened_by, vote, without
 from support.rounds import DEPLOYMENT, LIMITS, World
 
 
@@ -296,3 +299,23 @@ def test_a_victim_among_colluding_clients_is_drawn_there_after_it_has_sent(broke
         for s in itertools.combinations(range(1, 6), k)
     }
     assert len(draws) <= 6
+
+
+def test_a_clip_that_does_not_follow_from_the_opened_bits_is_found_by_whoever_verifies(broker: Broker) -> None:
+    """Within its bounds no member can know it, since none of them reads sums; the log tells, whoever reads it."""
+    how = AdaptiveClipping(quantile=0.5, rate=0.5, weight=0.5, clip_min=0.1, clip_max=10.0)
+    play = deployed(World(log=broker), rounds=3, interval_ms=2_000, clipping="adaptive", adaptive=how)
+    for count, factor in ((1, 1.0), (2, 1.2), (3, 1.0)):
+        for _ in range(200):
+            if len(play.aggregates()) >= count:
+                break
+            play.run(100)
+        play.run(200)  # the coordinator reads the result
+        play.state.tasks["tags"].clip *= factor
+    found = {}
+    for number in (1, 2, 3):
+        log = round_log(replace(broker.settings, deployment=DEPLOYMENT), f"tags-{number}")
+        found[number] = {check.name: check.detail for check in verify_round(log) if not check.ok}
+    assert found[1] == found[2] == {}
+    assert found[3].keys() == {"clip"}
+    assert found[3]["clip"].startswith("clip-does-not-follow"), "exact, approved by all, and still a lie"

@@ -101,11 +101,25 @@ def test_an_erased_pseudonym_is_as_one_that_never_was() -> None:
     state, steps = play(OBSERVING, [7, 23], log)
     kept = changelog(steps)
     assert name_of(3) not in state.people
-    assert not any(name_of(3) in key or name_of(3).hex().encode() in value for key, value in kept.items())
+    named = [key for key, value in kept.items() if name_of(3) in key or name_of(3).hex().encode() in value]
+    assert named == [b"z" + name_of(3)], "for the rest of the hour, so that it teaches no more"
     assert len(state.people) == 4
     again = OBSERVING.load(0, kept.items(), OBSERVING.version)
     later = [said(41, 3, event("used", ["tag:t1"]))]
     assert OBSERVING.apply(again, Batch(0, later)) == OBSERVING.apply(state, Batch(0, later))
+
+
+def test_an_erasure_makes_no_room_for_a_flood_and_is_forgotten_itself() -> None:
+    gone = Message("aicache.usage", 0, 1, 0, name_of(1), None)
+    log = [said(0, 1, event("used", ["tag:a"])), gone, said(2, 1, event("used", ["tag:b"])), replace(gone, offset=3)]
+    state, steps = play(FOLD, [], log)
+    assert state.examples == 1
+    assert list(state.erased) == [name_of(1)]
+    later, more = play(FOLD, [4], [*log, said(4, 2, event("used", ["tag:a"]), time_ms=TEACHING_MS)])
+    assert later.erased == {}
+    assert not any(name_of(1) in key for key in changelog(more))
+    again = FOLD.load(0, changelog(steps).items(), FOLD.version)
+    assert again.erased == state.erased
 
 
 def test_an_erasure_takes_the_open_answers_with_it() -> None:

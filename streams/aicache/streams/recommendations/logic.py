@@ -30,7 +30,7 @@ from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.explain import reasons
 from aicache.streams.recommendations.feedback import KEYS as FEEDBACK_KEYS
 from aicache.streams.recommendations.feedback import Answered, Feedback, Policy
-from aicache.streams.recommendations.person import Person
+from aicache.streams.recommendations.person import Person, window_of
 from aicache.streams.recommendations.snapshot import pack, unpack
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
@@ -47,7 +47,7 @@ ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
 CHUNK_BYTES = 900_000
 
-_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED = b"e", b"p", b"s", b"c", b"t", b"m"
+_EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED, _ERASED = b"e", b"p", b"s", b"c", b"t", b"m", b"z"
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class State:
     Attributes:
         model: the ranker.
         people: what is kept of each pseudonym, in the order of last activity.
+        erased: pseudonyms whose owners have asked to be forgotten, with the window in which they teach no more.
         feedback: open answers and what the bandit has learned.
         examples: how many were learned.
         pending: numbers of examples in the changelog since the last snapshot.
@@ -68,6 +69,7 @@ class State:
 
     model: Combination
     people: dict[bytes, Person] = field(default_factory=dict)
+    erased: dict[bytes, int] = field(default_factory=dict)
     feedback: Feedback = field(default_factory=Feedback)
     examples: int = 0
     pending: list[int] = field(default_factory=list)
@@ -115,6 +117,8 @@ class Recommendations:
             elif kind == _PSEUDONYM:
                 used, person = Person.unpack(value)
                 people.append((used, name, person))
+            elif kind == _ERASED:
+                state.erased[name] = int.from_bytes(value, "big")
             elif kind in numbers:
                 numbers[kind] = int.from_bytes(value, "big")
             elif kind in FEEDBACK_KEYS:
@@ -136,7 +140,9 @@ class Recommendations:
         """See `Fold.apply`."""
         step, began_ms = Step(), state.now_ms
         for message in batch.messages:
-            state.now_ms = max(state.now_ms, message.timestamp_ms)
+            before_ms, state.now_ms = state.now_ms, max(state.now_ms, message.timestamp_ms)
+            if window_of(state.now_ms) != window_of(before_ms):
+                _forget_erased(state, step)
             state.feedback.close_until(state.now_ms)
             if message.record is None:
                 _erase(state, message.key, step)
@@ -163,7 +169,9 @@ class Recommendations:
 
     def _learn_batch(self, state: State, usage: UsageBatch, partition: int, step: Step) -> None:
         attributes = attributes_of(usage)
-        person = state.people.pop(usage.pseudonym, None) or Person()
+        person = state.people.pop(usage.pseudonym, None)
+        if person is None:
+            person = Person.erased(state.now_ms) if usage.pseudonym in state.erased else Person()
         for event in usage.events:
             if event.kind not in LEARNED_KINDS:
                 continue
@@ -259,9 +267,18 @@ def _learn(model: Combination, context: list[str], target: list[str]) -> None:
 
 def _erase(state: State, pseudonym: bytes, step: Step) -> None:
     """Forget what is kept under a name. What it taught is in counts with everybody's, without its name, and fades."""
+    state.feedback.erase(pseudonym)
     if state.people.pop(pseudonym, None) is not None:
         step.changed[_PSEUDONYM + pseudonym] = None
-    state.feedback.erase(pseudonym)
+        state.erased[pseudonym] = window_of(state.now_ms)
+        step.changed[_ERASED + pseudonym] = state.erased[pseudonym].to_bytes(8, "big")
+
+
+def _forget_erased(state: State, step: Step) -> None:
+    """Once its window is over, nothing says that a pseudonym was erased."""
+    for name in [name for name, window in state.erased.items() if window < window_of(state.now_ms)]:
+        del state.erased[name]
+        step.changed[_ERASED + name] = None
 
 
 def _publish(state: State, deployment: str, partition: int, step: Step) -> None:

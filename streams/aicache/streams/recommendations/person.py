@@ -19,6 +19,11 @@ ITEM_MAX = 8
 ITEMS_MAX = 512
 
 
+def window_of(now_ms: int) -> int:
+    """The number of the window of a time."""
+    return now_ms // WINDOW_MS
+
+
 @dataclass(slots=True)
 class Person:
     """One pseudonym.
@@ -48,14 +53,19 @@ class Person:
 
     def admitted(self, items: Sequence[str], now_ms: int) -> list[str]:
         """Those of some items that it may still teach; they count as taught."""
-        if now_ms // WINDOW_MS != self.window:
-            self.window = now_ms // WINDOW_MS
+        if window_of(now_ms) != self.window:
+            self.window = window_of(now_ms)
             self.taught = {}
         room = ITEMS_MAX - sum(self.taught.values())
         found = [item for item in dict.fromkeys(items) if self.taught.get(item, 0) < ITEM_MAX][: max(room, 0)]
         for item in found:
             self.taught[item] = self.taught.get(item, 0) + 1
         return found
+
+    @staticmethod
+    def erased(now_ms: int) -> "Person":
+        """Nothing is remembered but that it teaches no more in this window: an erasure does not make room for a flood."""
+        return Person(window=window_of(now_ms), taught={"": ITEMS_MAX})
 
     def pack(self, used: int) -> bytes:
         """As it stands in the changelog, with the number by which pseudonyms are put in order."""

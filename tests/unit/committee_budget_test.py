@@ -9,7 +9,7 @@ from aicache.privacy.accounting import ORDERS, epsilon_from_rdp, gaussian_rdp
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas.records import DeadLetter, RoundAborted
 from aicache.streams.committee import ledger
-from aicache.streams.committee.limits import PurposeBudget
+from aicache.streams.committee.limits import DAY_MS, PurposeBudget
 from aicache.streams.committee.member import Member
 from aicache.streams.committee.store import Store
 from support.rounds import DEPLOYMENT, LIMITS, Person, World
@@ -54,6 +54,26 @@ def test_an_overspender_is_named_and_left_out_and_the_round_goes_on() -> None:
     assert {entry.client for entry in manifest.groups[0].clients} == {person.id for person in others[3:]}
     world.publish_manifest(manifest)
     world.open_sum(proposal, rho, manifest)
+
+
+def test_what_was_spent_is_forgotten_long_after_its_window_and_not_before() -> None:
+    world = World(clients=3, limits=ONE_ROUND)
+    proposal, _ = open_round(world, "r1")
+    member = world.committee[1]
+    window_ms = member.core.limits.window_ms("trends", proposal.opened_ms)
+    ends_ms = window_ms + 30 * DAY_MS
+    for later_ms, kept in ((ends_ms, 3), (ends_ms + 399 * DAY_MS, 3), (ends_ms + 401 * DAY_MS, 0)):
+        with member.store.transaction():
+            member.core.ledger.forget(later_ms)
+        assert member.store.one("SELECT count(*) FROM spent")[0] == kept
+        assert member.core.ledger.spent(world.people[0].id, "trends", window_ms).any() == bool(kept)
+
+
+def test_a_member_that_makes_a_new_epoch_key_forgets_old_windows() -> None:
+    world = World(clients=3, limits=ONE_ROUND)
+    open_round(world, "r1")
+    world.tick(world.now_ms + 500 * DAY_MS)
+    assert world.committee[1].store.one("SELECT count(*) FROM spent")[0] == 0
 
 
 def test_two_rounds_at_a_time_cannot_both_spend_what_one_may() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aicache.cli.app import run
+from aicache.cli.frame import OK, USAGE
 from aicache.privacy.errors import LocalError
 from aicache.streams.committee import commands
 from aicache.streams.committee.limits import Limits
@@ -89,6 +91,19 @@ def test_a_retired_member_has_no_key_and_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path / FILE)
     assert store.one("SELECT count(*) FROM epochs WHERE secret IS NOT NULL")[0] == 0
     store.close()
+
+
+def test_retiring_on_the_command_line_asks_first_and_cannot_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path)
+    words = ["committee", "retire", "--member", "1", "--folder", str(tmp_path), "--json"]
+    assert run(words) == USAGE
+    assert "retired" not in commands.status(tmp_path)
+    assert run([*words, "--yes"]) == OK
+    assert '"retired": true' in capsys.readouterr().out
+    assert run([*words, "--yes"]) == USAGE
 
 
 def test_ledgers_go_from_members_to_a_new_one(tmp_path: Path) -> None:

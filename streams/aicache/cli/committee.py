@@ -17,7 +17,7 @@ Folder = Annotated[Path | None, typer.Option(help="The member's own folder inste
 def register(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = typer.Typer(no_args_is_help=True, help="Run a committee member: it holds shares of mask keys.")
-    for command in (init, run, rotate, status):
+    for command in (init, run, rotate, retire, status):
         group.command()(command)
     group.command("export-ledger")(export_ledger)
     group.command("import-ledgers")(import_ledgers)
@@ -102,6 +102,29 @@ def rotate(
     from aicache.streams.committee import commands
 
     _print(commands.rotate(folder_of(context, member, folder), after_loss=after_loss), as_json)
+
+
+def retire(
+    context: typer.Context,
+    member: Number,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """End a member for good: all its keys are erased now, and its next `run` tells everybody and ends. Export its ledger before.
+
+    Example: `aicache committee retire --member 1 --yes`
+    """
+    from aicache.streams.committee import commands
+
+    where = folder_of(context, member, folder)
+    if not yes:
+        if as_json:
+            raise LocalError(
+                "retiring cannot be taken back: say --yes with --json", got="--json", needed="--json --yes"
+            )
+        typer.confirm(f"Erase the keys of the member in {where} for good?", abort=True)
+    _print(commands.retire(where), as_json)
 
 
 def status(context: typer.Context, member: Number, folder: Folder = None, as_json: Json = False) -> None:

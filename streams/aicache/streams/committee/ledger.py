@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from aicache.privacy.accounting import ORDERS, epsilon_from_rdp
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.privacy.statements import NO_EPOCH_KEY, digest, sign, statement, verify
-from aicache.streams.committee.limits import Limits
+from aicache.streams.committee.limits import DAY_MS, Limits
 from aicache.streams.committee.store import Store
 
 Rdp = NDArray[np.float64]
 CACHE_MAX = 4_096
+KEPT_MS = 400 * DAY_MS
+"""So long after its end a window is remembered: far longer than a round lasts, and than an owner may change the windows' length."""
 NO_RHO = bytes(32)
 
 
@@ -99,6 +101,16 @@ class Ledger:
                 window_ms,
                 total.tobytes(),
             )
+
+    def forget(self, now_ms: int) -> int:
+        """Delete what was spent in windows that are long over: nothing can be charged there; gives how many entries."""
+        gone = 0
+        for (purpose,) in self._store.all("SELECT DISTINCT purpose FROM spent"):
+            budget = self._limits.budget(purpose)
+            length_ms = budget.window_ms if budget is not None else KEPT_MS
+            sql = "DELETE FROM spent WHERE purpose = ? AND window_ms <= ?"
+            gone += self._store.run(sql, purpose, now_ms - KEPT_MS - length_ms)
+        return gone
 
 
 # ---------------------------------------------------------------- ledgers that travel

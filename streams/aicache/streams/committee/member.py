@@ -304,6 +304,7 @@ class Member:
         _, _, until_ms = self.core.current_epoch()
         if now_ms > until_ms - self.core.limits.lasting_ms:
             new_epoch(self.core, now_ms, entropy)
+            self.core.ledger.forget(now_ms)
 
     def rotate(self, now_ms: int, entropy: ByteSource) -> int:
         """Make the next epoch key; the old one is erased when the last round that uses it is over."""

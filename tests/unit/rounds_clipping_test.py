@@ -8,6 +8,7 @@ import pytest
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.quantize import sensitivity
 from aicache.producers.session import make_message
+from aicache.producers.vectors import gradient
 from aicache.schemas.clipping import clip_after, quantile_rule
 from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.declared import check_declared
@@ -220,6 +221,31 @@ def test_a_model_learns_from_the_vector_and_not_from_the_bit() -> None:
     total = np.frombuffer(aggregate.sum, "<i8")
     assert total.size == 5
     assert np.allclose(weights, total[:4] / (aggregate.scale * aggregate.n))
+
+
+def test_a_model_whose_bias_is_clipped_apart_takes_its_step() -> None:
+    """A client with much data: its bias is as long as its layer may be, and its weights are not crowded out by it."""
+    spec = ModelSpec(["tag:a", "tag:b"], ["tag:a", "tag:b", "tag:c"], step=1.0, momentum=0.0, window=0)
+    layers = {"clipping": "per-layer", "adaptive": None, "layers": [6, 3], "clips": [0.8, 0.6], "clip": 1.0}
+    play = started(kind="model", length=9, model=spec, rounds=1, **layers)
+    examples = [["tag:a", "tag:b"]] * 30
+
+    def vector(person: Person, proposal: Proposal) -> np.ndarray:
+        (model,) = play.models()
+        return make_message(
+            proposal,
+            gradient(spec, np.frombuffer(model.weights), examples) * np.repeat([1, 50], [6, 3]),
+            person.entropy,
+        )
+
+    play.vector_of = vector
+    play.run(7_000)
+    (aggregate,) = play.aggregates()
+    mean = np.frombuffer(aggregate.sum, "<i8") / (aggregate.scale * aggregate.n)
+    assert np.linalg.norm(mean[:6]) == pytest.approx(0.8, rel=0.2)
+    assert np.linalg.norm(mean[6:]) == pytest.approx(0.6, rel=0.2)
+    assert np.allclose(np.frombuffer(play.models()[-1].weights), mean)
+    assert all(check.ok for check in checks(play, "tags-1").values())
 
 
 def test_layers_are_clipped_each_to_its_own_bound_within_one_sensitivity() -> None:

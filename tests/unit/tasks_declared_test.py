@@ -121,6 +121,11 @@ def test_layers_without_bounds_share_the_clip_and_bounds_make_it_up() -> None:
     assert guarantee_of(given).sensitivity == guarantee_of(shared).sensitivity
 
 
+def test_a_models_layers_are_its_weights_and_its_bias() -> None:
+    task = make(kind="model", labels=[], model=MODEL, clipping="per-layer", clips=[0.8, 0.6])
+    assert (task.layers, task.clip) == ([6, 3], 1.0)
+
+
 def test_a_clip_that_adapts_costs_the_same_at_every_clip_and_has_bounds_by_itself() -> None:
     task = make(clipping="adaptive")
     assert task.adaptive is not None

@@ -158,7 +158,10 @@ def _nested(name: str, data: object, kind: type[Nested], defaults: Mapping[str, 
 
 
 def _complete_clipping(values: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """What follows from the rest: equal bounds for all layers, the bound of all layers together, the bounds of a clip that adapts."""
+    """What follows from the rest: a model's layers, a bound for each, the bound of all together, bounds of a clip that adapts."""
+    spec = values["model"]
+    if values["clipping"] == PER_LAYER and not values["layers"] and spec is not None:
+        values["layers"] = [len(spec.inputs) * len(spec.outputs), len(spec.outputs)]
     layers, clips = values["layers"], values["clips"]
     if values["clipping"] == PER_LAYER and isinstance(layers, list) and layers and isinstance(clips, list):
         if not clips:

@@ -49,12 +49,12 @@ class Trial:
             self.places += [MISS] * len(targets)
             return
         ids = numbers.array()
-        began = time.perf_counter()
+        began = time.process_time()
         scores = np.asarray(self.method.scores(context, len(ids)))
         allowed = np.ones(len(ids), dtype=bool)
         allowed[context] = False
         top(scores, allowed, 10)
-        self.rank_us.append((time.perf_counter() - began) * 1e6)
+        self.rank_us.append((time.process_time() - began) * 1e6)
         for target in targets:
             if target is None or not allowed[target]:  # never seen, or had before: not among what is ranked
                 self.places.append(MISS)
@@ -63,19 +63,19 @@ class Trial:
             self.places.append(int((ahead & allowed).sum()))
 
     def learn(self, names: list[str], context: list[int], target: int) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         self.method.learn(names, context, target)
-        self.learn_s += time.perf_counter() - began
+        self.learn_s += time.process_time() - began
 
     def learn_basket(self, names: list[str], numbers: list[int]) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         self.method.learn_basket(names, numbers)
-        self.learn_s += time.perf_counter() - began
+        self.learn_s += time.process_time() - began
 
     def settle(self) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         self.method.settle()
-        self.learn_s += time.perf_counter() - began
+        self.learn_s += time.process_time() - began
 
     def figures(self, events: int) -> dict[str, float]:
         places = np.array(self.places, dtype=np.float64)

@@ -25,7 +25,7 @@ class Factorization(Ranker):
     Args:
         dimension: length of the vectors.
         rate: AdaGrad's step.
-        decay: weight of an item at hand relative to the next newer one; 1.0 for baskets without order.
+        decay: weight of an item at hand relative to the next newer one in a sequence; in a set all weigh the same.
         window: how many of the newest items at hand count.
         threshold: errors below this are not propagated.
 
@@ -39,7 +39,7 @@ class Factorization(Ranker):
     """
 
     def __init__(
-        self, dimension: int = 64, rate: float = 0.15, decay: float = 1.0, window: int = 64, threshold: float = 3e-4
+        self, dimension: int = 64, rate: float = 0.15, decay: float = 0.9, window: int = 64, threshold: float = 1e-3
     ) -> None:
         super().__init__()
         self.dimension = dimension
@@ -64,7 +64,8 @@ class Factorization(Ranker):
             setattr(self, name, grown(getattr(self, name), end))
 
     def _weights(self, length: int) -> NDArray[np.float32]:
-        weights = np.float32(self.decay) ** np.arange(length - 1, -1, -1, dtype=np.float32)
+        decay = 1.0 - (1.0 - self.decay) * self.ordered
+        weights = np.power(np.float32(decay), np.arange(length - 1, -1, -1, dtype=np.float32))
         return weights / np.sqrt(np.square(weights).sum())
 
     def scores(self, context: Sequence[int]) -> Scores:
@@ -76,39 +77,69 @@ class Factorization(Ranker):
         if recent:
             scores += self._output[:size] @ (self._weights(len(recent)) @ self._input[recent])
         if size:
-            peak = scores.max()
-            scores -= peak + np.log(np.exp(scores - peak).sum())
+            scores -= scores.max()
+            scores -= np.log(np.exp(scores).sum())
         return scores
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
-        size = len(self.vocabulary)
-        self._make_room(size)
+        self._make_room(len(self.vocabulary))
         recent = list(context[-self.window :])
-        error = -np.exp(self.scores(context))
-        error[list(context)] = 0.0  # what is at hand is no candidate
-        error /= -error.sum()
-        error[target] += 1.0
-        moved = np.flatnonzero(np.abs(error) > self.threshold)
-        error = error[moved]
-        self._bias_sum[moved] += np.square(error)
-        self._bias[moved] += self.rate * error / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
-        if not recent:
-            return
         weights = self._weights(len(recent))
-        hidden = weights @ self._input[recent]
-        gradient = weights[:, None] * (error @ self._output[moved])
-        self._output_sum[moved] += np.square(error) * (np.square(hidden).mean())
-        self._output[moved] += (self.rate * error / np.sqrt(self._output_sum[moved] + ADAGRAD_START))[:, None] * hidden
-        self._input_sum[recent] += np.square(gradient).mean(axis=1)
-        self._input[recent] += self.rate * gradient / np.sqrt(self._input_sum[recent] + ADAGRAD_START)[:, None]
+        error = self._move(weights[None] @ self._input[recent], [target], [list(context)])
+        if recent:
+            self._move_input(recent, weights[:, None] * error)
+
+    def learn_set(self, numbers: Sequence[int]) -> None:
+        """See `Ranker.learn_set`: one step for all."""
+        self._make_room(len(self.vocabulary))
+        if len(numbers) < 2:
+            for target in numbers:
+                self.learn([], target)
+            return
+        near = list(numbers[-self.window :])
+        vectors = self._input[near]
+        share = np.float32(1.0 / np.sqrt(len(near) - 1))
+        error = self._move((vectors.sum(axis=0) - vectors) * share, near, [near] * len(near))
+        self._move_input(near, (error.sum(axis=0) - error) * share)
+
+    def _move(self, hidden: NDArray[np.float32], targets: list[int], at_hand: list[list[int]]) -> NDArray[np.float32]:
+        """Move what is predicted, from what is at hand, towards each target; the errors, one row a target, in terms of the input."""
+        size = len(self.vocabulary)
+        place = np.arange(len(targets))
+        error = hidden @ self._output[:size].T
+        error += self._bias[:size]
+        error -= error.max(axis=1, keepdims=True)
+        np.exp(error, out=error)
+        likely = error[place, targets]
+        for row, others in enumerate(at_hand):
+            error[row, others] = 0.0  # what is at hand is no candidate
+        error[place, targets] = likely
+        error *= -1.0 / error.sum(axis=1, keepdims=True)
+        error[place, targets] += 1.0
+        moved = np.flatnonzero(np.abs(error).max(axis=0) > self.threshold)
+        error = error[:, moved]
+        square = np.square(error)
+        self._bias_sum[moved] += square.sum(axis=0)
+        self._bias[moved] += np.float32(self.rate) * error.sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
+        output = self._output[moved]
+        back = error @ output
+        self._output_sum[moved] += np.square(hidden).mean(axis=1) @ square
+        steps = np.float32(self.rate) / np.sqrt(self._output_sum[moved] + ADAGRAD_START)
+        self._output[moved] = output + (error * steps).T @ hidden
+        return back.astype(np.float32, copy=False)
+
+    def _move_input(self, items: list[int], gradient: NDArray[np.float32]) -> None:
+        self._input_sum[items] += np.square(gradient).mean(axis=1)
+        self._input[items] += self.rate * gradient / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
-        return {name: getattr(self, f"_{name}").copy() for name in LEARNED}
+        return {"ordered": np.array([self.ordered]), **{name: getattr(self, f"_{name}").copy() for name in LEARNED}}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
+        self.ordered = float(arrays["ordered"][0])
         for name in LEARNED:
             setattr(self, f"_{name}", np.array(arrays[name], dtype=np.float32))
 

@@ -24,7 +24,8 @@ class Neighbours(Ranker):
         half_lives: events after which a count weighs half, one for each speed; the last one is used for scores.
         width: neighbours kept an item.
         smoothing: examples' worth of base rate that is mixed into each conditional probability.
-        window: how many of the newest items at hand count.
+        window: how many of the newest items at hand count in a sequence.
+        basket: how many items of a set count.
         directed: whether only what came after an item counts as its neighbour (transitions).
 
     Examples:
@@ -42,6 +43,7 @@ class Neighbours(Ranker):
         width: int = 256,
         smoothing: float = 3.0,
         window: int = 16,
+        basket: int = 64,
         directed: bool = False,
     ) -> None:
         super().__init__()
@@ -49,53 +51,68 @@ class Neighbours(Ranker):
         self.width = width
         self.smoothing = smoothing
         self.window = window
+        self.basket = basket
         self.directed = directed
         speeds = len(half_lives)
         self._growth = np.exp2(1.0 / np.asarray(half_lives))
         self._scale = np.ones(speeds)
         self._total = np.zeros((64, speeds), dtype=np.float32)
         self._ids = np.zeros((64, width), dtype=np.int32)
-        self._counts = np.zeros((64, speeds, width), dtype=np.float32)
+        self._counts = np.zeros((64, width, speeds), dtype=np.float32)
+        self._flat = self._counts.reshape(-1, speeds)
         self._slots: list[dict[int, int]] = []
 
-    def begin(self) -> None:
+    def begin(self, *, ordered: bool = False) -> None:
         """Let everything fade by one event."""
+        super().begin(ordered=ordered)
         self._scale *= self._growth
         if self._scale.max() > SCALE_MAX:
             inverse = (1.0 / self._scale).astype(np.float32)
             self._total *= inverse
-            self._counts *= inverse[:, None]
+            self._counts *= inverse
             self._scale[:] = 1.0
 
     def learn(self, context: Sequence[int], target: int) -> None:
-        """See `Ranker.learn`."""
+        """See `Ranker.learn`: each of the newest items at hand is a neighbour of the target and, if not directed, the reverse."""
         self._make_room(max((target, *context)) + 1)
-        unit = self._scale.astype(np.float32)
-        self._total[target] += unit
-        for item in context[-self.window :]:
-            self._count(item, target, unit)
+        recent = context[-self.window :]
+        places = [self._place(item, target) for item in recent]
+        if not self.directed:
+            places += [self._place(target, item) for item in recent]
+        self._add(places, [target])
 
-    def learn_back(self, context: Sequence[int], target: int) -> None:
-        """The other direction of an example that came as a sequence: each item at hand is a neighbour of the target too."""
-        unit = self._scale.astype(np.float32)
-        for item in context[-self.window :]:
-            self._count(target, item, unit)
+    def learn_set(self, numbers: Sequence[int]) -> None:
+        """See `Ranker.learn_set`."""
+        if numbers:
+            self._make_room(max(numbers) + 1)
+            near = numbers[-self.basket :]
+            self._add([self._place(item, other) for item in near for other in near if item != other], numbers)
 
-    def _count(self, item: int, neighbour: int, unit: NDArray[np.float32]) -> None:
+    def _add(self, places: list[int], targets: Sequence[int]) -> None:
+        unit = self._scale.astype(np.float32)
+        self._total[targets] += unit
+        if places:
+            self._flat[places] += unit
+
+    def _place(self, item: int, neighbour: int) -> int:
+        """Where the count of a pair is, among all counts."""
         slots = self._slots[item]
         slot = slots.get(neighbour)
         if slot is None:
             slot = len(slots)
             if slot == self.width:
-                slot = int(self._counts[item, -1].argmin())
+                slot = int(self._counts[item, :, -1].argmin())
                 del slots[int(self._ids[item, slot])]
             slots[neighbour] = slot
             self._ids[item, slot] = neighbour
-        self._counts[item, :, slot] += unit
+        return item * self.width + slot
 
     def _make_room(self, size: int) -> None:
+        if size <= len(self._slots):
+            return
         self._total = grown(self._total, size)
         self._counts = grown(self._counts, size)
+        self._flat = self._counts.reshape(-1, len(self.half_lives))
         self._ids = grown(self._ids, size)
         while len(self._slots) < size:
             self._slots.append({})
@@ -113,41 +130,49 @@ class Neighbours(Ranker):
         if item >= len(self._slots) or (slot := self._slots[item].get(neighbour)) is None:
             return 0.0
         scale = float(self._scale[-1])
-        return float(self._counts[item, -1, slot] / scale / (self._total[item, -1] / scale + self.smoothing))
+        return float(self._counts[item, slot, -1] / scale / (self._total[item, -1] / scale + self.smoothing))
 
     def row(self, item: int) -> tuple[float, list[int], NDArray[np.float32]]:
         """How often an item came, by the slowest speed of forgetting; its neighbours, and how often each came with it."""
         if item >= len(self._slots):
             return 0.0, [], np.zeros(0, dtype=np.float32)
         slots, scale = self._slots[item], self._scale[-1]
-        counts = self._counts[item, -1, list(slots.values())] / np.float32(scale)
+        counts = self._counts[item, list(slots.values()), -1] / np.float32(scale)
         return float(self._total[item, -1] / scale), list(slots), counts
 
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """Log mean conditional probabilities, then log base rates, a row a speed: shape (2 · speeds, len(self.vocabulary))."""
         size, speeds = len(self.vocabulary), len(self.half_lives)
         self._make_room(size)
-        rate = self._total[:size].T / self._scale[:, None].astype(np.float32) + np.float32(1e-3)
+        scale = self._scale.astype(np.float32)
+        rate = (self._total[:size] / scale).T + np.float32(1e-3)
         base = rate / rate.sum(axis=1, keepdims=True)
         result = np.empty((2 * speeds, size), dtype=np.float32)
         np.log(base, out=result[speeds:])
         if not context:
             result[:speeds] = result[speeds:]
             return result
-        scale = self._scale.astype(np.float32)
-        recent = list(context[-self.window :])
+        recent = list(context[-self._reach() :])
         weight = 1.0 / (self._total[recent] / scale + np.float32(self.smoothing))  # (context, speeds)
-        mean = base * (np.float32(self.smoothing) * weight.sum(axis=0))[:, None]
-        for row, item in enumerate(recent):
-            used = len(self._slots[item])
-            mean[:, self._ids[item, :used]] += self._counts[item, :, :used] * (weight[row] / scale)[:, None]
-        np.log(mean / np.float32(len(recent)), out=result[:speeds])
+        base *= (np.float32(self.smoothing) * weight.sum(axis=0))[:, None]
+        used = max(len(self._slots[item]) for item in recent)
+        ids = self._ids[recent, :used].ravel()
+        counts = (self._counts[recent, :used] * (weight / scale)[:, None, :]).reshape(-1, speeds)
+        for speed in range(speeds):
+            base[speed] += np.bincount(ids, weights=counts[:, speed], minlength=size)
+        base /= np.float32(len(recent))
+        np.log(base, out=result[:speeds])
         return result
+
+    def _reach(self) -> int:
+        """How many items at hand count: a window of a sequence, more of a set, by what was learned so far."""
+        return round(self.ordered * self.window + (1 - self.ordered) * self.basket)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
         size = len(self._slots)
         return {
+            "ordered": np.array([self.ordered]),
             "scale": self._scale.copy(),
             "total": self._total[:size].copy(),
             "ids": self._ids[:size].copy(),
@@ -157,10 +182,12 @@ class Neighbours(Ranker):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
+        self.ordered = float(arrays["ordered"][0])
         self._scale = np.array(arrays["scale"], dtype=np.float64)
         self._total = np.array(arrays["total"], dtype=np.float32)
         self._ids = np.array(arrays["ids"], dtype=np.int32)
         self._counts = np.array(arrays["counts"], dtype=np.float32)
+        self._flat = self._counts.reshape(-1, len(self.half_lives))
         self._slots = [
             {int(item): slot for slot, item in enumerate(ids[:used])}
             for ids, used in zip(self._ids, arrays["used"].tolist(), strict=True)

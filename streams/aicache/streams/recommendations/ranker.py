@@ -16,9 +16,11 @@ from river import base
 from aicache.streams.recommendations.vocabulary import Vocabulary
 
 Scores = NDArray[np.float32]
-Number = TypeVar("Number", np.float32, np.int32)
+Number = TypeVar("Number", np.float32, np.int32, np.int64)
 CONTEXT_MAX = 256
 """A context is cut to its newest items, whatever it is given: bounds the cost of one question."""
+ORDERED_RATE = 1e-2
+"""How fast a ranker notices that what it learns are sequences, or sets."""
 
 
 def top(scores: Scores, allowed: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
@@ -41,6 +43,7 @@ class Ranker(base.Estimator):
 
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
+        self.ordered = 0.0
 
     @abc.abstractmethod
     def learn(self, context: Sequence[int], target: int) -> None:
@@ -58,8 +61,18 @@ class Ranker(base.Estimator):
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become what gave these arrays; parameters and vocabulary must be the same."""
 
-    def begin(self) -> None:
-        """A new basket or event begins: the moment at which what is old fades by one step."""
+    def begin(self, *, ordered: bool = False) -> None:
+        """A new basket or event begins: the moment at which what is old fades by one step.
+
+        Args:
+            ordered: whether it is one event of a sequence. What is mostly so decides how much the order of a context counts.
+        """
+        self.ordered += (float(ordered) - self.ordered) * ORDERED_RATE
+
+    def learn_set(self, numbers: Sequence[int]) -> None:
+        """Learn a set in which each came with all the others; the numbers are distinct."""
+        for target in numbers:
+            self.learn([other for other in numbers if other != target], target)
 
     def learn_one(self, x: Sequence[str], y: str) -> None:
         """Learn one example.
@@ -68,21 +81,21 @@ class Ranker(base.Estimator):
             x: the items at hand, oldest first.
             y: the item that came.
         """
-        self.begin()
-        self._learn(list(x)[-CONTEXT_MAX:], [y])
+        self.begin(ordered=True)
+        context = self._numbers(x)
+        target = self.vocabulary.add(y)
+        if target >= 0:
+            self.learn([number for number in context if number != target], target)
 
     def learn_basket(self, x: Sequence[str]) -> None:
         """Learn a set of items in which each came with all the others."""
         self.begin()
-        items = list(dict.fromkeys(x))[-CONTEXT_MAX:]
-        self._learn(items, items)
+        self.learn_set(self._numbers(x))
 
-    def _learn(self, context: Sequence[str], targets: Sequence[str]) -> None:
-        numbers = [number for item in context if (number := self.vocabulary.add(item)) >= 0]
-        for target in targets:
-            number = self.vocabulary.add(target)
-            if number >= 0:
-                self.learn([other for other in numbers if other != number], number)
+    def _numbers(self, x: Sequence[str]) -> list[int]:
+        """Numbers of the newest distinct items, oldest first; new ones are given where there is room."""
+        newest = dict.fromkeys(reversed(x[-CONTEXT_MAX:]))
+        return [number for item in reversed(newest) if (number := self.vocabulary.add(item)) >= 0]
 
     def predict_one(self, x: Sequence[str], k: int = 10) -> list[str]:
         """The likeliest next items, best first."""
@@ -102,7 +115,7 @@ class Ranker(base.Estimator):
         Returns:
             At most `k` pairs, best first; empty where nothing is known.
         """
-        context = self.vocabulary.known(x)[-CONTEXT_MAX:]
+        context = self.vocabulary.known(dict.fromkeys(x[-CONTEXT_MAX:]))
         allowed = self.vocabulary.within(namespaces) if namespaces else self.vocabulary.rankable()
         allowed[context] = False
         allowed[self.vocabulary.known(seen)] = False

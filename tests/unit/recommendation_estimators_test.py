@@ -1,0 +1,253 @@
+"""What every estimator of recommendations keeps to: one suite for all, and River's own checks where they apply."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from river.checks import common
+
+from aicache.streams.recommendations.combination import Combination
+from aicache.streams.recommendations.ease import Ease
+from aicache.streams.recommendations.factorization import Factorization
+from aicache.streams.recommendations.neighbours import Neighbours
+from aicache.streams.recommendations.popularity import ContextPopularity
+from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker
+from aicache.streams.recommendations.sessions import SessionNeighbours
+from aicache.streams.recommendations.snapshot import pack, unpack
+from aicache.streams.recommendations.vocabulary import Vocabulary
+
+MAKERS: dict[str, Callable[[], Ranker]] = {
+    "neighbours": lambda: Neighbours(width=16),
+    "transitions": lambda: Neighbours(half_lives=(5_000.0,), width=16, window=1, directed=True),
+    "factorization": lambda: Factorization(dimension=8),
+    "ease": lambda: Ease(width=48),
+    "sessions": lambda: SessionNeighbours(sessions=128, postings=32, nearest=16, length=8),
+    "popularity": ContextPopularity,
+    "combination": lambda: Combination(
+        neighbours=Neighbours(width=16),
+        transitions=Neighbours(half_lives=(5_000.0,), width=16, window=1, directed=True),
+        factorization=Factorization(dimension=8),
+        situation=Neighbours(half_lives=(5_000.0,), width=16, directed=True),
+        ease=Ease(width=48),
+        sessions=SessionNeighbours(sessions=128, postings=32, nearest=16, length=8),
+    ),
+}
+RIVER_CHECKS = {
+    "check_repr",
+    "check_str",
+    "check_tags",
+    "check_clone_same_class",
+    "check_clone_is_idempotent",
+    "check_init_has_default_params_for_tests",
+    "check_init_default_params_are_not_mutable",
+    "check_doc",
+    "check_clone_changes_memory_addresses",
+    "check_mutate_can_be_idempotent",
+    "check_repr_roundtrips_clone",
+    "check_clone_with_new_params_applies",
+    "check_get_params_matches_signature",
+}
+"""All that need neither a data set of features nor pickles."""
+FOLLOWING = [name for name in MAKERS if name != "popularity"]
+"""Those that look at the items at hand."""
+
+
+@pytest.fixture(params=MAKERS)
+def ranker(request: pytest.FixtureRequest) -> Ranker:
+    return MAKERS[request.param]()
+
+
+def stream(count: int, start: int = 0, items: int = 40) -> Iterator[tuple[list[str], list[str]]]:
+    """Baskets and events: what is at hand, and the target where there is one."""
+    for n in range(start, start + count):
+        names = [f"tag:t{(n * factor + n // 7) % items}" for factor in (1, 3, 7)]
+        attributes = [f"language:{('python', 'rust')[n % 2]}", "os:linux"]
+        yield (attributes + names, []) if n % 3 else (attributes + names[:2], [names[2]])
+
+
+def teach(ranker: Ranker, examples: Iterator[tuple[list[str], list[str]]]) -> None:
+    for context, target in examples:
+        if target:
+            ranker.learn_one(context, target[0])
+        else:
+            ranker.learn_basket(context)
+
+
+def state(ranker: Ranker) -> bytes:
+    return pack({**ranker.vocabulary.arrays(), **ranker.arrays()})
+
+
+def test_nothing_learned_means_nothing_recommended(ranker: Ranker) -> None:
+    assert ranker.rank([]) == []
+    assert ranker.rank(["tag:never", "language:python"]) == []
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("ordered", [False, True])
+def test_what_came_together_is_recommended_together(name: str, ordered: bool) -> None:
+    ranker = MAKERS[name]()
+    pairs = [("tag:wifi", "tag:driver"), ("tag:boot", "tag:grub"), ("tag:sound", "tag:alsa")]
+    for n in range(150):
+        first, second = pairs[n % 3]
+        if ordered:
+            ranker.learn_one([first], second)
+        else:
+            ranker.learn_basket([first, second])
+    if ordered or name != "transitions":
+        assert [ranker.predict_one([first], k=1) for first, _ in pairs] == [[second] for _, second in pairs]
+
+
+def test_unknown_items_are_passed_over(ranker: Ranker) -> None:
+    teach(ranker, stream(60))
+    assert ranker.rank(["tag:never", "pypi:neither"]) == ranker.rank([])
+    assert ranker.rank(["tag:never", "tag:t3"]) == ranker.rank(["tag:t3"])
+
+
+def test_an_unknown_namespace_has_no_answer_and_a_new_one_needs_no_setting(ranker: Ranker) -> None:
+    teach(ranker, stream(60))
+    assert ranker.rank(["tag:t3"], namespaces=["npm"]) == []
+    for _ in range(30):
+        ranker.learn_basket(["tag:t3", "npm:left-pad", "language:javascript"])
+    assert ranker.rank(["tag:t3"], namespaces=["npm"])[0][0] == "npm:left-pad"
+    assert all(item.startswith("tag:") for item, _ in ranker.rank(["npm:left-pad"], namespaces=["tag"]))
+
+
+def test_attributes_of_a_situation_and_items_at_hand_or_seen_are_not_recommended(ranker: Ranker) -> None:
+    teach(ranker, stream(60))
+    ranked = [item for item, _ in ranker.rank(["tag:t3", "os:linux"], k=100, seen=["tag:t4"])]
+    assert len(ranked) == len(set(ranked)) == 38
+    assert all(item.startswith("tag:") for item in ranked)
+    assert not {"tag:t3", "tag:t4"} & set(ranked)
+
+
+def test_scores_are_finite_one_for_each_name_and_the_same_when_asked_again(ranker: Ranker) -> None:
+    teach(ranker, stream(90))
+    for context in ([], [5], [5, 5, 7], list(range(len(ranker.vocabulary)))):
+        scores = ranker.scores(context)
+        assert scores.shape == (len(ranker.vocabulary),)
+        assert np.isfinite(scores).all()
+        np.testing.assert_array_equal(ranker.scores(context), scores)
+
+
+def test_the_same_examples_give_the_same_bits(ranker: Ranker) -> None:
+    again = ranker.clone()
+    for each in (ranker, again):
+        teach(each, stream(150))
+    assert state(ranker) == state(again)
+
+
+@pytest.mark.parametrize("at", [0, 1, 70])
+def test_a_ranker_that_is_restored_goes_on_as_if_nothing_had_happened(ranker: Ranker, at: int) -> None:
+    teach(ranker, stream(at))
+    again = ranker.clone()
+    arrays = unpack(state(ranker))
+    again.vocabulary.restore(arrays)
+    again.restore(arrays)
+    for each in (ranker, again):
+        teach(each, stream(90, start=at))
+    assert again.rank(["tag:t3", "language:rust"], k=40) == ranker.rank(["tag:t3", "language:rust"], k=40)
+
+
+def test_a_clone_has_the_parameters_but_nothing_that_was_learned(ranker: Ranker) -> None:
+    teach(ranker, stream(60))
+    before = state(ranker)
+    clone = ranker.clone()
+    assert clone.rank(["tag:t3"]) == []
+    assert repr(clone) == repr(ranker)
+    teach(clone, stream(30, start=60))
+    assert state(ranker) == before
+
+
+def test_memory_is_bounded_by_names_and_parameters_whatever_comes(ranker: Ranker) -> None:
+    ranker.vocabulary.capacity = 64
+    teach(ranker, stream(400, items=500))
+    full = sum(array.nbytes for array in ranker.arrays().values())
+    teach(ranker, stream(200, start=400, items=900))
+    assert len(ranker.vocabulary) == 64
+    assert sum(array.nbytes for array in ranker.arrays().values()) <= 1.5 * full
+
+
+def test_a_basket_of_ten_thousand_items_is_cut_to_its_newest(ranker: Ranker) -> None:
+    flood = [f"tag:f{n}" for n in range(10_000)]
+    ranker.learn_basket(flood)
+    ranker.learn_one(flood, "tag:target")
+    assert len(ranker.vocabulary) <= CONTEXT_MAX + 1
+    assert len(ranker.rank(flood, k=5)) <= 5
+
+
+def test_a_full_vocabulary_learns_on_about_what_it_knows() -> None:
+    ranker = MAKERS["combination"]()
+    ranker.vocabulary.capacity = 4
+    for _ in range(30):
+        ranker.learn_basket(["tag:a", "tag:b", "tag:c", "tag:d"])
+        ranker.learn_one(["tag:e", "tag:f"], "tag:g")
+    assert ranker.rank(["tag:e"]) == ranker.rank([])
+    assert len(ranker.rank(["tag:a"])) == 3
+
+
+def test_what_is_old_fades() -> None:
+    for name in ("neighbours", "popularity"):
+        ranker = MAKERS[name]()
+        for parameter in ("half_lives", "half_life"):
+            if hasattr(ranker, parameter):
+                ranker = ranker.clone({parameter: (20.0,) if parameter == "half_lives" else 20.0})
+        for n in range(400):
+            ranker.learn_basket(["language:c", "tag:x", "tag:old" if n < 300 else "tag:new"])
+        assert ranker.predict_one(["tag:x", "language:c"], k=1) == ["tag:new"]
+
+
+def test_popularity_backs_off_from_the_task_to_the_language_to_everything() -> None:
+    ranker = ContextPopularity()
+    for _ in range(50):
+        ranker.learn_one(["language:python", "task:plot"], "pypi:matplotlib")
+        ranker.learn_one(["language:python", "task:serve"], "pypi:flask")
+        ranker.learn_one(["language:python"], "pypi:flask")
+        for _ in range(3):
+            ranker.learn_one(["language:javascript"], "npm:react")
+    assert ranker.predict_one(["language:python", "task:plot"], k=1) == ["pypi:matplotlib"]
+    assert ranker.predict_one(["language:python", "task:new"], k=1) == ["pypi:flask"]
+    assert ranker.predict_one(["language:fortran"], k=1) == ["npm:react"]
+    assert ranker.predict_one([], k=1) == ["npm:react"]
+
+
+def test_a_session_goes_on_where_its_items_are_at_hand() -> None:
+    ranker = SessionNeighbours()
+    for end in ("tag:kernel", "tag:module"):
+        ranker.learn_one(["tag:wifi"], "tag:driver")
+        ranker.learn_one(["tag:wifi", "tag:driver"], end)
+    assert int(ranker.arrays()["learned"][0]) == 2
+
+
+def test_linear_weights_are_those_of_the_closed_form() -> None:
+    ranker = Ease(ridge=2.0, half_life=1e12)
+    baskets = [[f"tag:{letter}" for letter in word] for word in ("ab", "abc", "cd", "ad", "bcd", "e")]
+    for basket in baskets:
+        ranker.learn_basket(basket)
+    ranker.solve()
+    names = ranker.vocabulary.names
+    rows = np.array([[(name in basket) / len(basket) ** 0.25 for name in names] for basket in baskets])
+    inverse = np.linalg.inv(rows.T @ rows + 2.0 * np.eye(len(names)))
+    weights = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    for number in range(len(names)):
+        np.testing.assert_allclose(ranker.scores([number]), weights[number], rtol=1e-4, atol=1e-6)
+
+
+def test_rows_of_the_linear_model_go_to_the_heavy_items() -> None:
+    ranker = Ease(width=8)
+    for n in range(400):
+        ranker.learn_basket(["tag:a", "tag:b", f"tag:rare{n}"])
+    ranker.solve()
+    assert ranker.predict_one(["tag:a"], k=1) == ["tag:b"]
+
+
+def test_river_s_own_checks_pass(ranker: Ranker) -> None:
+    checks = [check for name, check in vars(common).items() if name in RIVER_CHECKS]
+    assert len(checks) == len(RIVER_CHECKS)
+    for check in checks:
+        check(ranker)
+
+
+def test_numbers_are_given_once_and_in_order() -> None:
+    vocabulary = Vocabulary(capacity=3)
+    assert [vocabulary.add(item) for item in ("tag:a", "tag:b", "tag:a", "tag:c", "tag:d")] == [0, 1, 0, 2, -1]

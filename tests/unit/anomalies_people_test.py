@@ -144,3 +144,16 @@ def test_what_few_people_had_is_not_published(monkeypatch: pytest.MonkeyPatch) -
     outputs = state.exposures.close("test", 0, 0, {})
     assert [output.record.candidate for output in outputs] == ["", "pypi:tool@1.0"]  # type: ignore[union-attr]
     assert not state.exposures.people
+
+
+def test_a_tombstone_makes_what_a_person_had_and_told_forgotten() -> None:
+    records = [usage(n, event("failure", SIGNATURE), event("failure")) for n in range(3)]
+    log = log_of(records)
+    log.append(Message("aicache.usage", 0, 3, START_S * 1000, records[1].pseudonym, None))
+    state, steps = play(COUNTS, [2], log)
+    gone = records[1].pseudonym[: people.NAME_BYTES].hex()
+    assert gone not in state.exposures.people
+    assert state.people.known(SIGNATURE, "pypi:tool@1.0") == 2
+    kept = changelog(steps)
+    assert [key[:1] for key, value in kept.items() if gone.encode() in key + value] == [b"u"], "for minutes: a bound"
+    assert COUNTS.load(0, kept.items(), COUNTS.version) == state

@@ -71,6 +71,11 @@ class Exposures:
         if before != (len(person.had), person.tried):
             changes[_PERSON + name.encode()] = json.dumps([person.stratum, list(person.had), person.tried]).encode()
 
+    def forget(self, name: str, changes: Changes) -> None:
+        """Forget what a person had."""
+        if self.people.pop(name, None) is not None:
+            changes[_PERSON + name.encode()] = None
+
     def close(self, deployment: str, partition: int, period_start_s: int, changes: Changes) -> list[Output]:
         """What the period's people add up to; forgets them."""
         people: Counter[tuple[str, str, str]] = Counter()

@@ -99,6 +99,10 @@ class Anomalies:
         work = _Work(state)
         newest_s = state.newest_s
         for message in batch.messages:
+            if message.record is None:  # the owner of a pseudonym wishes to be forgotten
+                name = message.key[:NAME_BYTES].hex()
+                state.exposures.forget(name, work.step.changed)
+                state.people.forget(name, work.step.changed)
             if not isinstance(message.record, UsageBatch):
                 continue
             try:

@@ -112,6 +112,13 @@ class People:
         seen = self.signatures.get((series, release))
         return len(seen.names) if seen else 0
 
+    def forget(self, name: str, changes: Changes) -> None:
+        """Forget which signatures a person has told. What it added to open windows stays until they close: it bounds the rest."""
+        for key, seen in self.signatures.items():
+            if name in seen.names:
+                del seen.names[name]
+                changes[_SEEN + json.dumps(key).encode()] = json.dumps([seen.at_s, list(seen.names)]).encode()
+
     def _make_room(self) -> Iterator[tuple[bytes, None]]:
         """Forget the tenth that was told longest ago, once there are too many."""
         if len(self.signatures) >= SIGNATURES_MAX:

@@ -70,5 +70,21 @@ def test_the_plot_is_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_crowds_and_numbers_of_rounds_are_planned_side_by_side_and_drawn_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--clients", "1000", "--clients", "9000", "--rounds", "1", "--rounds", "52", "--epsilon", "2"]
+    assert run(["privacy", "plan", *words, "--plot", "plan.svg", "--json"]) == frame.OK
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["n"], row["rounds"]) for row in rows] == [(1000, 1), (1000, 52), (9000, 1), (9000, 52)]
+    errors = {(row["n"], row["rounds"]): row["error_mean"] for row in rows}
+    assert errors[9000, 1] == pytest.approx(errors[1000, 1] / 9)
+    assert errors[1000, 52] > 5 * errors[1000, 1]
+    drawn = (tmp_path / "plan.svg").read_text()
+    assert drawn.count("<!-- 9,000 clients") == 2, "the legend names the curves"
+    assert run(["privacy", "plan", "--plot", "plan.docx"]) == frame.USAGE
+    assert "plan.docx cannot be drawn" in capsys.readouterr().err
+
+
 def _fields(wish: Wish) -> dict[str, object]:
     return {name: getattr(wish, name) for name in Wish.__dataclass_fields__}

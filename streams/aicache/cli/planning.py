@@ -47,6 +47,8 @@ class Planned:
     """What one epsilon means.
 
     Args:
+        n: clients in a round.
+        rounds: that the epsilon covers.
         epsilon: for all rounds together.
         noise_multiplier: σ planned for the sum, in sensitivities: what a task file takes.
         sigma: the same in integers of the grid.
@@ -55,6 +57,8 @@ class Planned:
         share_of_clip: error_sum against the most that all clients together can move one coordinate.
     """
 
+    n: int
+    rounds: int
     epsilon: float
     noise_multiplier: float
     sigma: float
@@ -86,7 +90,11 @@ def plan(wish: Wish, epsilons: Sequence[float], parameters: MaskParameters) -> l
         extra = wish.members if wish.noise == COMMITTEE else 0
         check_round_fits(parameters, n_max=wish.n, scale=wish.scale, clip=wish.clip, sigma_total=total, members=extra)
         error = total / wish.scale
-        rows.append(Planned(epsilon, multiplier, sigma, error, error / wish.n, error / (wish.n * wish.clip)))
+        rows.append(
+            Planned(
+                wish.n, wish.rounds, epsilon, multiplier, sigma, error, error / wish.n, error / (wish.n * wish.clip)
+            )
+        )
     return rows
 
 

@@ -1,14 +1,28 @@
 """`aicache privacy …`: what a guarantee costs, what was spent, what would leave."""
 
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aicache.cli import owner
 from aicache.cli.frame import Json, kafka_of, print_json, print_table, say, settings_of
 
+if TYPE_CHECKING:
+    from aicache.cli.planning import Planned
+
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+CLIENTS = 1_000
+PLAN_COLUMNS = (
+    "clients",
+    "rounds",
+    "epsilon",
+    "noise_multiplier",
+    "error of a sum",
+    "error of a mean",
+    "of the largest possible",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,10 +37,14 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     context: typer.Context,
-    clients: Annotated[int, typer.Option("--clients", "-n", help="Clients in a round.")] = 1_000,
+    clients: Annotated[
+        list[int] | None, typer.Option("--clients", "-n", help="Clients in a round; may be repeated.")
+    ] = None,
     length: Annotated[int, typer.Option(help="Numbers in a vector.")] = 64,
-    rounds: Annotated[int, typer.Option(help="Rounds that the epsilon shall cover.")] = 1,
-    epsilon: Annotated[list[float] | None, typer.Option(help="Repeat the option for several.")] = None,
+    rounds: Annotated[
+        list[int] | None, typer.Option(help="Rounds that the epsilon shall cover; may be repeated.")
+    ] = None,
+    epsilon: Annotated[list[float] | None, typer.Option(help="May be repeated.")] = None,
     delta: Annotated[float, typer.Option(help="Has to be below 1 / clients.")] = 1e-5,
     clip: Annotated[float, typer.Option(help="L2 bound of one client's vector.")] = 1.0,
     scale: Annotated[float, typer.Option(help="Integers a unit: the fixed point.")] = 1_000.0,
@@ -37,55 +55,63 @@ def plan(
 ) -> None:
     """Plan a task: which noise for which epsilon, number of clients and rounds, and how exact the result will be.
 
-    Example: `aicache privacy plan --clients 1000 --length 64 --rounds 6 --epsilon 6`
+    Example: `aicache privacy plan --clients 1000 --clients 10000 --length 64 --rounds 6 --epsilon 6`
     """
-    from aicache.cli.planning import Wish
+    from aicache.cli.planning import Planned, Wish
     from aicache.cli.planning import plan as planned
     from aicache.privacy.parameters import N10K, N60K
 
     committee = settings_of(context).committee
-    wish = Wish(
-        n=clients,
-        length=length,
-        clip=clip,
-        scale=scale,
-        rounds=rounds,
-        delta=delta,
-        noise=noise,
-        honest=honest or max(1, clients // 2),
-        members=committee.members,
-        threshold=committee.threshold,
-    )
-    parameters = N10K if clients + committee.members <= N10K.senders_max else N60K
-    rows = planned(wish, epsilon or EPSILONS, parameters)
+    crowds: dict[tuple[int, int], list[Planned]] = {}
+    for n, over in product(clients or [CLIENTS], rounds or [1]):
+        wish = Wish(
+            n=n,
+            length=length,
+            clip=clip,
+            scale=scale,
+            rounds=over,
+            delta=delta,
+            noise=noise,
+            honest=honest or max(1, n // 2),
+            members=committee.members,
+            threshold=committee.threshold,
+        )
+        crowds[n, over] = planned(
+            wish, epsilon or EPSILONS, N10K if n + committee.members <= N10K.senders_max else N60K
+        )
+    rows = [row for found in crowds.values() for row in found]
     if plot is not None:
         from aicache.local.plots import draw_plan
 
-        draw_plan(
-            [row.epsilon for row in rows],
-            [row.error_mean for row in rows],
-            f"{clients:,} clients, {rounds} rounds",
-            plot,
-        )
+        curves = {
+            f"{n:,} clients, {_rounds(over)}": ([row.epsilon for row in found], [row.error_mean for row in found])
+            for (n, over), found in crowds.items()
+        }
+        draw_plan(curves, next(iter(curves)) if len(curves) == 1 else f"vectors of {length:,} numbers", plot)
     if as_json:
         print_json(rows)
         return
-    columns = ("epsilon", "noise_multiplier", "error of a sum", "error of a mean", "of the largest possible")
-    cells = [
-        (
-            f"{row.epsilon:g}",
-            f"{row.noise_multiplier:.4f}",
-            f"{row.error_sum:.4g}",
-            f"{row.error_mean:.3g}",
-            f"{row.share_of_clip:.2%}",
-        )
-        for row in rows
-    ]
-    print_table(columns, cells)
+    print_table(PLAN_COLUMNS, [_cells(row) for row in rows])
     say(
-        f"\nFor all {rounds} rounds together, delta {delta:g}, add-or-remove of one client. "
-        "Errors are standard errors of each number."
+        f"\nepsilon is for all the rounds together, delta {delta:g}, add-or-remove of one client; errors are standard errors of "
+        "each number, with all senders there."
     )
+
+
+def _cells(row: "Planned") -> tuple[str, ...]:
+    return (
+        f"{row.n:,}",
+        str(row.rounds),
+        f"{row.epsilon:g}",
+        f"{row.noise_multiplier:.4f}",
+        f"{row.error_sum:.4g}",
+        f"{row.error_mean:.3g}",
+        f"{row.share_of_clip:.2%}",
+    )
+
+
+def _rounds(count: int) -> str:
+    return "one round" if count == 1 else f"{count} rounds"
 
 
 def report(context: typer.Context, as_json: Json = False) -> None:

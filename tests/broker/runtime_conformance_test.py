@@ -156,7 +156,8 @@ def test_missing_records_end_the_process_instead_of_being_skipped(crowd: Crowd) 
 def test_a_state_of_a_version_that_cannot_be_read_is_refused(crowd: Crowd) -> None:
     """state of a newer version: refused, never misread."""
     store = TaskStore(crowd.kafka, Counting.name, 0, Counting.version + 1)
-    store.commit(Step(changed={b"a": b"1"}), {topics.USAGE.name: 0})
+    store.write(Step(changed={b"a": b"1"}), {topics.USAGE.name: 0})
+    store.commit()
     worker = crowd.start()
     assert worker.ended() != 0
     assert "another version" in worker.log.read_text()

@@ -28,6 +28,8 @@ TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 60_000
 LOAD_BATCH = 5_000
 LOAD_WAIT_S = 0.02
+ANY_PARTITION = -1
+"""The key decides."""
 
 
 class FencedError(AicacheError):
@@ -176,14 +178,14 @@ class TaskStore:
                 needed=f"> {self.partition}",
             )
 
-    def commit(
+    def write(
         self,
         step: Step,
         offsets: Mapping[str, int],
         bad: Sequence[tuple[Message, RemoteError]] = (),
         headers: Headers = (),
     ) -> None:
-        """Write what follows from a batch, and how far was read, in one transaction.
+        """Begin a transaction and write what follows from a batch, and how far was read.
 
         Args:
             step: from the fold.
@@ -192,19 +194,27 @@ class TaskStore:
             headers: for every output, besides its own.
 
         Raises:
-            FencedError: another worker owns the partition now.
-            KafkaException: Kafka fails; nothing of it will be seen.
+            FencedError, KafkaException: see `commit`.
         """
-        self._producer.begin_transaction()
+        self._call(self._producer.begin_transaction)
         for key, value in step.changed.items():
             self._produce(self._topic, key, value, self.partition)
         header = json.dumps({**self.told, "version": self._version, "offsets": dict(offsets)}, sort_keys=True).encode()
         self._produce(self._topic, OFFSETS_KEY, header, self.partition)
+        names = {output.topic: self._settings.name(output.topic) for output in step.outputs}
         for output in step.outputs:
             data = None if output.record is None else self._codec.encode(output.record)
-            self._produce(self._settings.name(output.topic), output.key, data, None, [*output.headers, *headers])
+            self._produce(names[output.topic], output.key, data, ANY_PARTITION, (*output.headers, *headers))
         for message, error in (*bad, *step.dead):
-            self._produce(*self._dead_letter(message, error), None)
+            self._produce(*self._dead_letter(message, error), ANY_PARTITION)
+
+    def commit(self) -> None:
+        """End the transaction: all of what was written counts.
+
+        Raises:
+            FencedError: another worker owns the partition now.
+            KafkaException: Kafka fails; nothing of it will be seen.
+        """
         self._call(self._producer.commit_transaction, TIMEOUT_S)
 
     def _dead_letter(self, message: Message, error: RemoteError) -> tuple[str, bytes, bytes]:
@@ -227,13 +237,12 @@ class TaskStore:
         topic: str,
         key: bytes,
         value: bytes | None,
-        partition: int | None,
-        headers: list[tuple[str, bytes]] | None = None,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        where = {} if partition is None else {"partition": partition}
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=headers or None, **where)  # type: ignore[arg-type]
+                self._producer.produce(topic, value, key, partition, headers=list(headers) if headers else None)
                 return
             except BufferError:
                 self._producer.poll(0.1)  # the queue is full: writing waits, so reading waits

@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from aicache.privacy.errors import AicacheError, RemoteError
 from aicache.producers.connection import KafkaSettings
-from aicache.producers.tracing import batch_span
+from aicache.producers.tracing import Headers, batch_span
 from aicache.schemas.codec import Codec
-from aicache.streams.runtime.contract import Batch, Fold, Message, TimedFold
+from aicache.streams.runtime.contract import Batch, Fold, Message, Step, TimedFold
 from aicache.streams.runtime.metrics import Metrics
 from aicache.streams.runtime.store import REPLAYED_PREFIX, TaskStore
 
@@ -37,8 +37,7 @@ class BreakerError(AicacheError):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """An input as it came from Kafka."""
 
     topic: str
@@ -48,6 +47,31 @@ class Raw:
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What follows from a batch and is not written yet.
+
+    Attributes:
+        step: from the fold.
+        offsets: the next to read, by topic, once this is committed.
+        bad: inputs that could not be decoded.
+        headers: for what is written.
+        inputs: how many there were.
+        reasons: why some of them failed.
+        newest_ms: when the last one was written.
+        began_s: when the work began.
+    """
+
+    step: Step
+    offsets: dict[str, int]
+    bad: list[tuple[Message, RemoteError]]
+    headers: Headers
+    inputs: int
+    reasons: list[str]
+    newest_ms: int
+    began_s: float
 
 
 class Task(Generic[S]):
@@ -134,36 +158,85 @@ class Task(Generic[S]):
         Raises:
             GapError, BreakerError, FencedError, KafkaException: the process has to end, or to give up the partition.
         """
-        fresh = [raw for raw in inputs if self._is_next(raw)]
+        prepared = self.prepare(inputs)
+        if prepared is None:
+            return 0
+        self.write(prepared)
+        self.commit(prepared)
+        return prepared.inputs
+
+    def prepare(self, inputs: Sequence[Raw]) -> Prepared | None:
+        """Fold a batch into the state; None where nothing of it is new.
+
+        What was prepared before may still be on its way: if that fails, this state is given up with it.
+
+        Raises:
+            GapError, BreakerError, KafkaException: see `process`.
+        """
+        fresh = self._fresh(inputs)
         if len(fresh) < len(inputs):  # seen before: delivered again, or the first ones of a topic that was made anew
             self.require_same_topics()
         if not fresh:
-            return 0
-        began = time.perf_counter()
+            return None
+        began_s = time.perf_counter()
         with batch_span(self.fold.name, self.partition, (raw.headers for raw in fresh)) as headers:
             wanted, replayed = self._without_replays_of_others(fresh)
             messages, bad = self._decode(wanted)
             step = self.fold.apply(self.state, Batch(self.partition, messages))
             step.changed.update(replayed)
-            reasons = [error.reason for _, error in (*bad, *step.dead)]
-            self._check_breaker(len(fresh), reasons)
-            self._store.commit(step, self.offsets, bad, headers)
-        self._committed = dict(self.offsets)
-        self._metrics.batch(self.partition, len(fresh), time.perf_counter() - began)
+        reasons = [error.reason for _, error in (*bad, *step.dead)]
+        self._check_breaker(len(fresh), reasons)
+        return Prepared(step, dict(self.offsets), bad, headers, len(fresh), reasons, fresh[-1].timestamp_ms, began_s)
+
+    def write(self, prepared: Prepared) -> None:
+        """Begin the transaction of what was prepared; the one before has to be committed.
+
+        Raises:
+            FencedError, KafkaException: see `process`.
+        """
+        self._store.write(prepared.step, prepared.offsets, prepared.bad, prepared.headers)
+
+    def commit(self, prepared: Prepared) -> float:
+        """End the transaction of what was written; returns when, on the clock of `time.perf_counter`.
+
+        Raises:
+            FencedError, KafkaException: see `process`.
+        """
+        self._store.commit()
+        ended_s = time.perf_counter()
+        self._committed = prepared.offsets
+        self._metrics.batch(self.partition, prepared.inputs, ended_s - prepared.began_s)
         self._metrics.step(
             self.partition,
-            reasons=reasons,
-            changes=len(step.changed),
-            skew_ms=time.time_ns() // 1_000_000 - fresh[-1].timestamp_ms,
+            reasons=prepared.reasons,
+            changes=len(prepared.step.changed),
+            skew_ms=time.time_ns() // 1_000_000 - prepared.newest_ms,
         )
-        return len(fresh)
+        return ended_s
 
     def tick(self, now_ms: int) -> None:
         """Let a timed fold act; does nothing where nothing follows."""
         fold: TimedFold[S] = self.fold  # type: ignore[assignment]
         step = fold.tick(self.state, now_ms)
         if step.outputs or step.changed:
-            self._store.commit(step, self.offsets)
+            self._store.write(step, self.offsets)
+            self._store.commit()
+
+    def _fresh(self, inputs: Sequence[Raw]) -> Sequence[Raw]:
+        """What was not seen before.
+
+        Raises:
+            GapError: see `process`.
+        """
+        if not inputs:
+            return inputs
+        first = inputs[0]
+        start = self.offsets.get(first.topic, first.offset)
+        # As a rule a batch is just what comes next; told at once, since asking for each input costs more than reading it.
+        if [(raw.topic, raw.offset) for raw in inputs] == [(first.topic, start + n) for n in range(len(inputs))]:
+            self.offsets[first.topic] = start + len(inputs)
+            return inputs
+        return [raw for raw in inputs if self._is_next(raw)]
 
     def _is_next(self, raw: Raw) -> bool:
         expected = self.offsets.get(raw.topic)

@@ -1,0 +1,39 @@
+"""How many inputs the direct shell takes at once.
+
+A larger batch writes each changed key less often, but what has begun has to be finished before a partition can be handed over, and
+how long a record takes is the logic's affair. So the size follows from time: it grows while full batches are quick, and shrinks
+when they are slow. Pure: times are passed in.
+"""
+
+SIZE_MIN = 100
+SIZE_MAX = 8_000
+SIZE_FIRST = 1_000
+BATCH_S = 1.0
+"""What a batch may take, folding and writing."""
+
+
+class Pace:
+    """The size of batches, from how long they took.
+
+    Attributes:
+        size: how many inputs to take next, at most.
+
+    Examples:
+        >>> pace = Pace()
+        >>> pace.took(1_000, 0.1, full=True)
+        >>> pace.size
+        2000
+        >>> pace.took(2_000, 4.0, full=True)
+        >>> pace.size
+        500
+    """
+
+    def __init__(self) -> None:
+        self.size = SIZE_FIRST
+
+    def took(self, inputs: int, seconds: float, *, full: bool) -> None:
+        """So many inputs took so long; `full`: as many were taken as are allowed."""
+        if seconds > BATCH_S:
+            self.size = max(SIZE_MIN, int(min(inputs, self.size) * BATCH_S / seconds))
+        elif full and seconds < BATCH_S / 2:
+            self.size = min(SIZE_MAX, self.size * 2)

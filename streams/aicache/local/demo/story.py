@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aicache.local.demo import measure, questions, script
 from aicache.local.demo.people import People
-from aicache.local.deployment import Deployment, Plan
+from aicache.local.deployment import WORKERS, Deployment, Plan
 from aicache.local.log_scan import Hit, scan
 from aicache.local.reading import Seen, read_all
 from aicache.privacy.errors import LocalError
@@ -106,7 +106,7 @@ def play(folder: Path, seed: int, tell: Tell) -> Story:
     canaries = [f"Secret{os.urandom(12).hex()}" for _ in range(script.CANARIES)]
     planted = f"planted-in-the-clear-{os.urandom(12).hex()}"
     plan = Plan(folder, admission="open", deployment=DEPLOYMENT)
-    tell("starting a Kafka broker, a coordinator, five committee members, a reducer and four workers")
+    tell(f"starting a Kafka broker, a coordinator, five committee members, a reducer and {len(WORKERS)} workers")
     with Deployment(plan) as deployment:
         kafka = deployment.kafka
         pins = {n: commands.status(plan.committee_folder / f"member-{n}")["identity"] for n in range(1, 6)}

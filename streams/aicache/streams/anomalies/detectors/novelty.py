@@ -54,7 +54,7 @@ class Parameters:
     surprise: float = 0.15
     decay: float = 0.98
     floor: float = 0.2
-    above: float = 0.9
+    above: float = 0.85
     habituation: float = 1.2
     forgetting: float = 0.9993
     pause: float = 0.16

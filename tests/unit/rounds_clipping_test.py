@@ -1,22 +1,27 @@
 """Clipping in whole rounds: a clip that adapts converges to the quantile and anybody can recompute it; layers keep their bounds."""
 
+import io
 from dataclasses import replace
 
+import fastavro
 import numpy as np
 import pytest
 
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.quantize import sensitivity
+from aicache.privacy.statements import record_digest
 from aicache.producers.session import make_message
 from aicache.producers.vectors import gradient
+from aicache.schemas.catalog import versions
 from aicache.schemas.clipping import clip_after, quantile_rule
 from aicache.schemas.codec import Codec, SingleObject
+from aicache.schemas.convert import to_plain
 from aicache.schemas.declared import check_declared
 from aicache.schemas.records import AdaptiveClipping, ModelSpec, Proposal, RoundAborted
 from aicache.streams.committee.limits import Limits, PurposeBudget
 from aicache.streams.committee.rules import check_arithmetic
 from aicache.streams.rounds.exported import Entry, in_memory
-from aicache.streams.rounds.state import load
+from aicache.streams.rounds.state import keep_phase, load
 from aicache.streams.rounds.verify import Check, verify_round
 from support.deployment import Deployment, deployment, make_task
 from support.rounds import DEPLOYMENT, Person
@@ -99,6 +104,41 @@ def test_sensitivity_noise_and_cost_cover_vector_and_bit_together(adapted: Deplo
 def test_a_coordinator_that_was_killed_goes_on_with_the_clip(adapted: Deployment) -> None:
     assert load(adapted.changelog.items()).tasks == adapted.state.tasks
     assert adapted.state.tasks["tags"].clip_from == "tags-12"
+
+
+def test_a_coordinator_killed_after_any_write_proposes_the_clip_that_follows() -> None:
+    play = started(NORMS[:4], rounds=3, deadline_ms=1_500, grace_ms=500)
+    for _ in range(100):
+        play.run(100)
+        play.restart_coordinator()
+    assert [proposal.clip_from for proposal in proposals(play)] == ["", "tags-1", "tags-2"]
+    for number in (1, 2, 3):
+        found = checks(play, f"tags-{number}")
+        assert all(check.ok for check in found.values()), found
+
+
+def test_a_round_that_an_earlier_version_of_the_program_opened_goes_on_under_its_digest() -> None:
+    """Its proposal stands in the log and in the changelog in the schema's first version, and every signature is over that."""
+    play = started(rounds=1, clipping="flat", adaptive=None)
+    first = versions("Proposal")[0]
+
+    def as_before(record: Proposal) -> bytes:
+        plain = {field["name"]: to_plain(Proposal)(record)[field["name"]] for field in first.source["fields"]}
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, first.parsed, plain)
+        return SingleObject().header(first) + body.getvalue()
+
+    play.run(100)
+    key = next(name for name in play.changelog if name.startswith(b"proposal"))
+    play.changelog[key] = as_before(proposals(play)[0])
+    play.restart_coordinator()
+    (current,) = play.state.rounds.values()
+    decoded = CODEC.decode(play.changelog[key], Proposal)
+    assert current.rho == record_digest("proposal", first.fingerprint, decoded.body)
+    assert current.proposal == proposals(play)[0]
+    changes: dict[bytes, bytes | None] = {}
+    keep_phase(current, changes)
+    assert key not in changes, "it is not written anew in a later version"
 
 
 def test_an_attack_by_a_clip_that_does_not_follow_is_found_by_whoever_verifies() -> None:

@@ -213,7 +213,7 @@ class Greedy(Ours):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", type=int, default=10_000)
+    parser.add_argument("--answers", type=int, default=5_000)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

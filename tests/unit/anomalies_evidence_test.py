@@ -239,6 +239,19 @@ def test_a_bad_release_is_found_from_opened_sums_with_the_guarantee_of_all_round
     assert found[0].guarantee.window == "task:crashes"
 
 
+def test_sums_that_are_read_before_their_task_wait_for_it_also_over_a_restart() -> None:
+    log = rounds(0.15, 3)
+    _, steps = play(CONTROL, [], log_of(log))
+    late, (first,) = play(CONTROL, [], log_of(log[:0:-1]))
+    assert not first.outputs
+    again = CONTROL.load(0, changelog([first]).items(), CONTROL.version)
+    assert again.early == late.early
+    second = CONTROL.apply(again, Batch(0, log_of(log[:1])))
+    assert published([second]) == published(steps)
+    assert not again.early
+    assert not [key for key in changelog([first, second]) if key[:1] == b"e"]
+
+
 def test_good_releases_are_not_found_from_opened_sums() -> None:
     for seed in range(15):
         _, steps = play(CONTROL, [], log_of(rounds(0.02, 6, seed)))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from aicache.schemas.records import Acknowledgement, Guarantee, Incident
+from aicache.schemas.records import Acknowledgement, Aggregate, Guarantee, Incident
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison
 from aicache.streams.anomalies.detectors.quantiles import QuantileShift
@@ -162,6 +162,7 @@ class State:
         drifts, signatures: evidence by series.
         began_s: the first window of all.
         plans, tables: tasks, and their newest opened sketches.
+        early: opened sums that wait for their task, by round.
         rounds, compared: comparisons by opened sums, by task and release, and how many were begun.
         periods: people by what they had, by start of the period and outcome, until they are judged.
         judged_s, cells: start of the newest period that was judged, and cells of those that were not.
@@ -186,6 +187,7 @@ class State:
     began_s: int = 0
     plans: dict[str, Plan] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
+    early: dict[str, Aggregate] = field(default_factory=dict)
     rounds: dict[tuple[str, str], Rounds] = field(default_factory=dict)
     compared: int = 0
     periods: dict[int, dict[str, Cells]] = field(default_factory=dict)

@@ -4,11 +4,12 @@ A histogram task compares releases if its labels are those of `release_labels`: 
 it runs and whether that failed. A count-sketch task named `signatures…` counts who has which signature. σ is that of all noise that is in
 the sum, more than what the guarantee counts on. Releases are compared by p-values whose levels add up to `announcing.FDR`, so
 that the chance of any false one stays under it. The incident carries the guarantee of all rounds that it was found from.
-A round whose task is not known yet is left out. Pure.
+A round that is read before its task waits for it: the order between topics is not always the same. Pure.
 """
 
 import math
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,8 @@ TASKS_MAX = 64
 TABLE_MAX = 65_536
 """Counters of a sketch that is kept: it has to fit an entry of the changelog."""
 RELEASES_MAX = 1_000
+EARLY_MAX = 64
+"""Rounds that wait for their task."""
 QUIET_ROUNDS = 3
 SUBJECT = "task:"
 GAUSSIAN = "discrete-gaussian-sum"
@@ -54,13 +57,22 @@ def take_task(state: State, task: Task, step: Step) -> None:
         width=task.sketch_width,
         active=task.state != "ended",
     )
-    is_of_use = (task.kind == SKETCH and task.task.startswith(SIGNATURES_TASK)) or (
-        task.kind == HISTOGRAM and bool(task.labels) and all(label.endswith((FINE, FAILED)) for label in task.labels)
-    )
-    if not is_of_use or (task.task not in state.plans and len(state.plans) >= TASKS_MAX):
+    if not _is_of_use(task) or (task.task not in state.plans and len(state.plans) >= TASKS_MAX):
         return
     state.plans[task.task] = plan
     step.changed[written.plan_key(task.task)] = written.plain_value(plan)
+    waiting = [one for one in state.early.values() if (one.task, one.task_version) == (task.task, task.version)]
+    for opened in sorted(waiting, key=lambda one: one.number):
+        del state.early[opened.round_id]
+        step.changed[written.early_key(opened.round_id)] = None
+        with suppress(RemoteError):  # of what was read long ago there is no message to make a dead letter of
+            take_aggregate(state, opened, step)
+
+
+def _is_of_use(one: Task | Aggregate) -> bool:
+    if one.kind == SKETCH:
+        return one.task.startswith(SIGNATURES_TASK)
+    return one.kind == HISTOGRAM and bool(one.labels) and all(label.endswith((FINE, FAILED)) for label in one.labels)
 
 
 def take_aggregate(state: State, opened: Aggregate, step: Step) -> None:
@@ -70,7 +82,14 @@ def take_aggregate(state: State, opened: Aggregate, step: Step) -> None:
         RemoteError: `bad-sum`: it does not fit its task.
     """
     plan = state.plans.get(opened.task)
-    if plan is None or plan.version != opened.task_version or plan.kind != opened.kind:
+    if plan is None or plan.version < opened.task_version:
+        if _is_of_use(opened) and len(opened.sum) <= 8 * TABLE_MAX and len(state.early) < EARLY_MAX:
+            # Of the groups only how many there are is of use; their sums would double the entry.
+            kept = replace(opened, groups=[replace(group, sum=b"") for group in opened.groups])
+            state.early[opened.round_id] = kept
+            step.changed[written.early_key(opened.round_id)] = written.CODEC.encode(kept)
+        return
+    if plan.version != opened.task_version or plan.kind != opened.kind:
         return
     if opened.guarantee.mechanism != GAUSSIAN:
         return  # what is said of its noise here would not hold

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aicache.schemas.codec import Codec, SingleObject
-from aicache.schemas.records import Acknowledgement, Guarantee, Incident
+from aicache.schemas.records import Acknowledgement, Aggregate, Guarantee, Incident
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison
 from aicache.streams.anomalies.detectors.quantiles import QuantileShift
@@ -89,6 +89,10 @@ def _load_table(state: State, name: bytes, value: bytes) -> None:
     state.tables[name.decode()] = table
 
 
+def _load_early(state: State, name: bytes, value: bytes) -> None:
+    state.early[name.decode()] = CODEC.decode(value, Aggregate).record
+
+
 def _load_rounds(state: State, name: bytes, value: bytes) -> None:
     header, _, test = value.partition(b"\n")
     number, *fields = json.loads(header)
@@ -110,6 +114,7 @@ _LOADERS: dict[bytes, Callable[[State, bytes, bytes], None]] = {
     b"s": _load_signature,
     b"p": _load_plan,
     b"t": _load_table,
+    b"e": _load_early,
     b"o": _load_rounds,
     b"x": _load_cells,
 }
@@ -205,6 +210,11 @@ def table_value(table: Table) -> bytes:
     """The changelog's value of an opened sketch."""
     header = [table.round_id, table.number, table.depth, table.width, table.scale, asdict(table.guarantee)]
     return json.dumps(header).encode() + b"\n" + table.sums
+
+
+def early_key(round_id: str) -> bytes:
+    """The changelog's key of an opened sum that waits for its task."""
+    return b"e" + round_id.encode()
 
 
 def rounds_key(task: str, release: str) -> bytes:

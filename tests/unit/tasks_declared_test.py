@@ -105,6 +105,7 @@ def test_the_length_follows_from_the_kind(changes: dict, length: int) -> None:
         ({"clipping": "adaptive", "adaptive": {"clip_max": 2e3}}, "lower scale"),
         ({"clipping": "adaptive", "adaptive": {"clip_min": 1e-9}, "scale": 20.0, "epsilon": 50.0}, "raise the scale"),
         ({"clipping": "adaptive", "adaptive": {"speed": 2.0}}, "speed"),
+        ({"clipping": "adaptive", "kind": "pairs"}, "pairs"),
     ],
 )
 def test_what_cannot_work_is_refused_and_named(changes: dict, word: str) -> None:

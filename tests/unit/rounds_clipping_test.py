@@ -1,11 +1,14 @@
 """Clipping in whole rounds: a clip that adapts converges to the quantile and anybody can recompute it; layers keep their bounds."""
 
 import io
+import math
 from dataclasses import replace
 
 import fastavro
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aicache.privacy.errors import RemoteError
 from aicache.privacy.quantize import sensitivity
@@ -13,7 +16,7 @@ from aicache.privacy.statements import record_digest
 from aicache.producers.session import make_message
 from aicache.producers.vectors import gradient
 from aicache.schemas.catalog import versions
-from aicache.schemas.clipping import clip_after, quantile_rule
+from aicache.schemas.clipping import clip_after, quantile_rule, within
 from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.convert import to_plain
 from aicache.schemas.declared import check_declared
@@ -239,6 +242,20 @@ def test_a_client_refuses_a_round_that_is_not_as_its_task_declares(adapted: Depl
     with pytest.raises(RemoteError) as caught:
         check_declared(replace(proposal, **changes), task)
     assert caught.value.reason == "not-the-task"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bits=st.integers(-(2**63), 2**63 - 1), clip=st.floats(HOW.clip_min, HOW.clip_max), n=st.integers(1, 60_000))
+def test_whatever_clients_lie_about_their_bits_a_round_moves_the_clip_by_one_step_at_most(
+    adapted: Deployment, bits: int, clip: float, n: int
+) -> None:
+    before = replace(proposals(adapted)[0], clip=clip)
+    opened = replace(adapted.aggregates()[0], n=n, sum=bytes(160) + bits.to_bytes(8, "little", signed=True))
+    followed = clip_after(before, opened)
+    assert followed is not None
+    step = math.exp(HOW.rate / 2)  # half of the clients should be within
+    assert clip / step * (1 - 1e-9) <= followed <= clip * step * (1 + 1e-9)
+    assert HOW.clip_min <= within(followed, HOW) <= HOW.clip_max
 
 
 def test_a_round_that_opened_nothing_leaves_the_clip_as_it_is(adapted: Deployment) -> None:

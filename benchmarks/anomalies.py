@@ -1,7 +1,7 @@
 """Measures the detectors of anomalies; each sub-command prints its figures, with --json as one JSON line.
 
 usage: anomalies.py nab NAB_DIR --out DIR [--alarms DIR2] [--json]
-       anomalies.py columns | shifts | release | patterns | kafka [--runs N] [--json]
+       anomalies.py columns | shifts | counts | release | patterns | kafka [--runs N] [--json]
        anomalies.py logs LOGHUB_DIR [--json]
 
 nab: scores every series of a folder laid out as the Numenta Anomaly Benchmark's. The detector sees one value after the other, and the
@@ -94,7 +94,7 @@ def main() -> None:
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--alarms", type=Path)
     commands.add_parser("columns")
-    for name in ("shifts", "release", "patterns", "kafka"):
+    for name in ("shifts", "counts", "release", "patterns", "kafka"):
         commands.add_parser(name).add_argument("--runs", type=int)
     commands.add_parser("logs").add_argument("folder", type=Path)
     for command in commands.choices.values():

@@ -19,7 +19,7 @@ ALONE = (
     ["recovery.py"],
     ["scale_out.py"],
     ["bandit.py"],
-    *(["anomalies.py", part] for part in ("columns", "shifts", "release", "patterns")),
+    *(["anomalies.py", part] for part in ("columns", "shifts", "counts", "release", "patterns", "kafka")),
 )
 
 

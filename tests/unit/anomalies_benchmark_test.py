@@ -68,7 +68,7 @@ def test_running_all_benchmarks_writes_only_into_a_scratch_folder(tmp_path: Path
     scratch = tmp_path / "scratch"
     commands = benchmarks["commands"](tmp_path, scratch)
     anomalies = [command[1] for command in commands if command[0] == "anomalies.py"]
-    assert anomalies == ["columns", "shifts", "release", "patterns", "nab", "logs"]
+    assert anomalies == ["columns", "shifts", "counts", "release", "patterns", "kafka", "nab", "logs"]
     written = [
         command[place + 1]
         for command in commands

@@ -11,8 +11,9 @@ from aicache.streams.recommendations import feedback, logic
 from aicache.streams.recommendations.feedback import OBSERVE, ON, WINDOW_MS, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.off_policy import ONE, TERMS
-from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX
+from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX, NAMES_MAX, NAMES_SCARCE
 from aicache.streams.recommendations.person import WINDOW_MS as TEACHING_MS
+from aicache.streams.recommendations.vocabulary import Vocabulary
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.folds import changelog, play
 
@@ -52,18 +53,18 @@ def neighbours(state: logic.State, item: str) -> dict[str, float]:
 
 
 def test_a_flood_from_one_pseudonym_hardly_moves_a_list_of_neighbours() -> None:
-    """1,500 honest baskets, then 20,000 events of one pseudonym that wants `tag:spam` beside the item that is used most."""
-    honest = crowd(300, np.random.default_rng(1))
-    spam = [event("used", ["tag:t0", "tag:spam"])] * 400
-    flood = [said(300 + n, 9_999, *spam, time_ms=honest[-1].timestamp_ms) for n in range(50)]
+    """600 honest baskets, then 4,000 events of one pseudonym that wants `tag:spam` beside the item that is used most."""
+    honest = crowd(120, np.random.default_rng(1))
+    spam = [event("used", ["tag:t0", "tag:spam"])] * 200
+    flood = [said(120 + n, 9_999, *spam, time_ms=honest[-1].timestamp_ms) for n in range(20)]
     state, _ = play(FOLD, [], honest)
     before, learned = neighbours(state, "tag:t0"), state.examples
     FOLD.apply(state, Batch(0, flood))
     after = neighbours(state, "tag:t0")
     assert state.examples - learned == ITEM_MAX
     assert sorted(after, key=lambda name: -after[name])[:10] == sorted(before, key=lambda name: -before[name])[:10]
-    assert max(abs(after[name] - share) for name, share in before.items()) < 0.01
-    assert after["tag:spam"] < 0.015
+    assert max(abs(after[name] - share) for name, share in before.items()) < 0.02
+    assert after["tag:spam"] < 0.04  # 8 of 300 baskets
 
 
 def test_a_pseudonym_teaches_an_item_a_few_times_an_hour_and_a_bounded_number_of_items() -> None:
@@ -72,9 +73,43 @@ def test_a_pseudonym_teaches_an_item_a_few_times_an_hour_and_a_bounded_number_of
     assert state.examples == ITEM_MAX
     state, _ = play(FOLD, [], [*often, said(50, 1, event("used", ["tag:a"]), time_ms=TEACHING_MS)])
     assert state.examples == ITEM_MAX + 1
-    many = [said(n, 1, event("used", [f"tag:i{n}-{m}" for m in range(64)])) for n in range(20)]
+    many = [said(n, 1, event("used", [f"tag:i{n % 4}-{m}" for m in range(48)])) for n in range(20)]
     state, _ = play(FOLD, [], many)
-    assert len([name for name in state.model.vocabulary.names if name.startswith("tag:")]) == ITEMS_MAX
+    [person] = state.people.values()
+    assert sum(person.taught.values()) == ITEMS_MAX
+
+
+def test_names_are_brought_a_few_at_a_time_and_never_fill_the_vocabulary() -> None:
+    """Through items, contexts and attributes; a pseudonym lives for a week."""
+
+    def batch(n: int, hour: int) -> Message:
+        told = replace(event("used", [f"tag:i{n}"]), context=[f"tag:c{n}-{m}" for m in range(200)])
+        message = said(n, 1, told, time_ms=hour * TEACHING_MS)
+        assert isinstance(message.record, UsageBatch)
+        return replace(message, record=replace(message.record, language=f"l{n}", framework=f"f{n}", tool=f"t{n}"))
+
+    state = FOLD.empty(0)
+    FOLD.apply(state, Batch(0, [batch(n, 0) for n in range(20)]))
+    names = state.model.vocabulary
+    assert len(names) == NAMES_MAX
+    names.capacity = 2 * len(names)
+    FOLD.apply(state, Batch(0, [batch(n, 1) for n in range(20, 40)]))
+    assert len(names) == NAMES_MAX + NAMES_SCARCE
+    half = Vocabulary().capacity // 2
+    hours = half // NAMES_MAX
+    assert half + NAMES_MAX + (7 * 24 - hours) * NAMES_SCARCE < Vocabulary().capacity
+
+
+@pytest.mark.parametrize("bad", ["tag:two\nlines", "tag:" + "x" * 200, "tag:\x00", "language:c"])
+def test_names_that_are_none_are_dead_lettered(bad: str) -> None:
+    for wrong in (event("used", [bad]), replace(event("used", ["tag:a"]), context=[bad])):
+        state, (step,) = play(FOLD, [], [said(0, 1, wrong)])
+        assert [error.reason for _, error in step.dead] == ["bad-item"]
+        assert len(state.model.vocabulary) == 0
+    message = said(0, 1, event("used", ["tag:a"]))
+    assert isinstance(message.record, UsageBatch)
+    _, (step,) = play(FOLD, [], [replace(message, record=replace(message.record, language="c\nd"))])
+    assert [error.reason for _, error in step.dead] == ["bad-item"]
 
 
 def test_what_no_longer_teaches_is_still_at_hand_for_its_own_answers() -> None:

@@ -13,6 +13,7 @@ A tombstone under a pseudonym is its owner's wish to be forgotten: what is kept 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
@@ -43,6 +44,8 @@ BASKET_MAX = 64
 """Items of one event that count: bounds what one event can teach."""
 NAMESPACES_MAX = 4
 """Namespaces that one batch is answered in."""
+NAME_MAX = 160
+NAMES_CACHED = 65_536
 ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
 CHUNK_BYTES = 900_000
@@ -168,7 +171,7 @@ class Recommendations:
                 state.feedback.hear(usage.pseudonym, event)
 
     def _learn_batch(self, state: State, usage: UsageBatch, partition: int, step: Step) -> None:
-        attributes = attributes_of(usage)
+        names = state.model.vocabulary
         person = state.people.pop(usage.pseudonym, None)
         if person is None:
             person = Person.erased(state.now_ms) if usage.pseudonym in state.erased else Person()
@@ -176,10 +179,12 @@ class Recommendations:
             if event.kind not in LEARNED_KINDS:
                 continue
             items = event.items[:BASKET_MAX]
-            person.begin(event.time_s)
+            person.begin(event.time_s, state.now_ms)
             before = event.context or person.recent
-            taught = person.admitted(items, state.now_ms)
+            taught = person.admitted(person.named(items, names))
             if taught:
+                attributes = person.named(attributes_of(usage), names)
+                before = [] if len(items) > 1 else person.named(before[-BASKET_MAX:], names)
                 example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
                 _learn(state.model, *example)
                 state.touched.update(*example)
@@ -254,7 +259,16 @@ def _checked(usage: UsageBatch) -> UsageBatch:
                 raise RemoteError("an item has no namespace", reason="bad-item", needed="namespace:name") from None
             if namespace in ATTRIBUTES:
                 raise RemoteError("an item is in a namespace of attributes", reason="bad-item", got=namespace)
+            if not _is_name(item):
+                raise RemoteError("a name is short and on one line", reason="bad-item", got=len(item))
+    if not all(map(_is_name, attributes_of(usage))):
+        raise RemoteError("an attribute is short and on one line", reason="bad-item", needed=f"≤ {NAME_MAX} characters")
     return usage
+
+
+@lru_cache(NAMES_CACHED)
+def _is_name(name: str) -> bool:
+    return len(name) <= NAME_MAX and name.isprintable()
 
 
 def _learn(model: Combination, context: list[str], target: list[str]) -> None:

@@ -1,14 +1,17 @@
 """What is kept of one pseudonym: its recent items, and how much it has taught lately.
 
 A pseudonym teaches each item at most `ITEM_MAX` times in `WINDOW_MS`, and at most `ITEMS_MAX` items in all, so that whoever sends
-whatever moves the count of a pair by at most 2 · `ITEM_MAX` an hour. The log's time decides, which nobody can set far ahead (Kafka
-refuses it from an hour on) nor back.
+whatever moves the count of a pair by at most 2 · `ITEM_MAX` an hour. New names it brings at most `NAMES_MAX`, and once half of the
+vocabulary is given `NAMES_SCARCE`: in a pseudonym's week of 168 hours that does not fill it. The log's time decides, which nobody can set
+far ahead (Kafka refuses it from an hour on) nor back.
 State: bounded by those two. Pure.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from aicache.streams.recommendations.vocabulary import Vocabulary
 
 RECENT_MAX = 64
 """Items remembered a pseudonym."""
@@ -17,6 +20,7 @@ SESSION_S = 1_800
 WINDOW_MS = 3_600_000
 ITEM_MAX = 8
 ITEMS_MAX = 512
+NAMES_MAX, NAMES_SCARCE = 256, 16
 
 
 def window_of(now_ms: int) -> int:
@@ -33,15 +37,19 @@ class Person:
         recent: its newest items, oldest first.
         window: number of the window in which it taught last.
         taught: how often it taught each item there.
+        brought: how many names nobody had used before.
     """
 
     newest_s: int = 0
     recent: list[str] = field(default_factory=list)
     window: int = -1
     taught: dict[str, int] = field(default_factory=dict)
+    brought: int = 0
 
-    def begin(self, time_s: int) -> None:
-        """An event comes: what is recent may be over."""
+    def begin(self, time_s: int, now_ms: int) -> None:
+        """An event comes: what is recent may be over, and so may the window."""
+        if window_of(now_ms) != self.window:
+            self.window, self.taught, self.brought = window_of(now_ms), {}, 0
         if time_s - self.newest_s > SESSION_S:
             self.recent = []
         self.newest_s = max(self.newest_s, time_s)
@@ -51,11 +59,20 @@ class Person:
         kept = [item for item in self.recent if item not in items]
         self.recent = [*kept, *items][-RECENT_MAX:]
 
-    def admitted(self, items: Sequence[str], now_ms: int) -> list[str]:
+    def named(self, names: Sequence[str], vocabulary: Vocabulary) -> list[str]:
+        """Those names that are known, or that it may still bring: they count as brought."""
+        limit = NAMES_MAX if len(vocabulary) < vocabulary.capacity // 2 else NAMES_SCARCE
+        found = []
+        for name in names:
+            if name not in vocabulary:
+                if self.brought >= limit:
+                    continue
+                self.brought += 1
+            found.append(name)
+        return found
+
+    def admitted(self, items: Sequence[str]) -> list[str]:
         """Those of some items that it may still teach; they count as taught."""
-        if window_of(now_ms) != self.window:
-            self.window = window_of(now_ms)
-            self.taught = {}
         room = ITEMS_MAX - sum(self.taught.values())
         found = [item for item in dict.fromkeys(items) if self.taught.get(item, 0) < ITEM_MAX][: max(room, 0)]
         for item in found:
@@ -69,7 +86,7 @@ class Person:
 
     def pack(self, used: int) -> bytes:
         """As it stands in the changelog, with the number by which pseudonyms are put in order."""
-        return json.dumps([used, self.newest_s, self.recent, self.window, self.taught]).encode()
+        return json.dumps([used, self.newest_s, self.recent, self.window, self.taught, self.brought]).encode()
 
     @staticmethod
     def unpack(data: bytes) -> "tuple[int, Person]":

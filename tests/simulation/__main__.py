@@ -31,12 +31,12 @@ def main() -> None:
         for result in pool.map(play, starts, counts):
             faults += result.faults
             opened += result.rounds_opened
-            for seed, why in result.failed:
+            for seed, why, trace in result.failed:
                 failed.append(seed)
-                print(
-                    f"seed {seed} failed ({why}); replay: python -m tests.simulation --first {seed} --seeds 1",
-                    flush=True,
-                )
+                if arguments.seeds == 1:
+                    print(*trace, sep="\n")
+                line = f"seed {seed} failed ({why}); replay, with a trace: python -m tests.simulation --first {seed} --seeds 1"
+                print(line, flush=True)
         found = planted.result()
     missed = [name for name, seed in found.items() if seed is None]
     print(

@@ -1,58 +1,138 @@
 """Known bugs, planted one at a time: the simulation is worth something only if its oracles find each of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 from aicache.streams.committee.voting import Voter
 from aicache.streams.reducer.logic import Reducer, RoundSums
-from simulation.log import Store
+from aicache.streams.runtime.contract import Step
+from aicache.streams.runtime.tasks import Prepared, Raw, Task
+from simulation.log import Log, Producer
 from simulation.rounds import Rounds
-from simulation.workers import Partition, Worker
+from simulation.store import PlayedProducer, SimulatedStore
+from simulation.workers import Plane, Worker
 
 
 @contextmanager
 def early_acknowledgement() -> Iterator[None]:
     """Offsets are saved before the batch is safe: a crash in between loses it."""
-    work = Partition.work
+    write = Task.write
 
-    def early(self: Partition, worker: Worker) -> None:
-        position = worker.offsets.get(self.topic, 0)
-        self.store.offsets = {self.topic: min(position + 1, len(self.messages))}
-        work(self, worker)
+    def early(self: Task[Any], prepared: Prepared) -> None:
+        self._store.write(Step(), prepared.offsets)
+        self._store.commit()
+        write(self, prepared)
 
-    with patch.object(Partition, "work", early):
+    with patch.object(Task, "write", early):
         yield
 
 
 @contextmanager
 def state_without_its_offset() -> Iterator[None]:
-    """State and offset are not written together: after a crash the batch is counted again."""
+    """State and offset are not written together: after a crash in between the batch is counted again."""
 
-    def split(self: Partition, worker: Worker, step: Any) -> None:
-        before = dict(self.store.offsets)
-        self.store.commit(worker.epoch, step, worker.offsets)
-        if self.random.random() < 0.3 and before:
-            self.store.offsets = before
+    def split(self: Task[Any], prepared: Prepared) -> None:
+        self._store.write(prepared.step, self._committed, prepared.bad)
+        self._store.commit()
+        self._store.write(Step(), prepared.offsets)
 
-    with patch.object(Partition, "commit", split):
+    with patch.object(Task, "write", split):
         yield
 
 
 @contextmanager
 def nobody_is_fenced() -> Iterator[None]:
-    """A worker that was frozen past its session may still write: a zombie."""
-    commit = Store.commit
-    with patch.object(Store, "commit", lambda self, _, step, offsets: commit(self, self.epoch, step, offsets)):
+    """Every process has a transactional id of its own, so one that was frozen past its session may still write: a zombie."""
+    numbers = count()
+
+    def own(self: PlayedProducer, log: Log, name: str) -> None:
+        self.log, self.writer, self.fenced = log, log.writer(f"{name}-{next(numbers)}"), False
+
+    with patch.object(PlayedProducer, "__init__", own):
         yield
 
 
 @contextmanager
 def redelivered_inputs_count_again() -> Iterator[None]:
     """What the state has seen is not dropped."""
-    with patch.object(Partition, "fresh", lambda _self, _worker, batch: list(batch)):
+
+    def fresh(self: Task[Any], inputs: Sequence[Raw]) -> Sequence[Raw]:
+        for raw in inputs:
+            self.offsets[raw.topic] = max(raw.offset + 1, self.offsets.get(raw.topic, 0))
+        return inputs
+
+    with patch.object(Task, "_fresh", fresh):
+        yield
+
+
+@contextmanager
+def gaps_are_skipped() -> Iterator[None]:
+    """Reading goes on behind what was fetched, not at the state's place, and nobody looks at the offsets."""
+    opened = Plane.open
+    fetched: dict[tuple[int, int], int] = {}
+
+    def ahead(self: Plane, worker: Worker, partition: int) -> None:
+        opened(self, worker, partition)
+        worker.positions[partition] = max(worker.positions[partition], fetched.get((id(self), partition), 0))
+
+    def fresh(self: Task[Any], inputs: Sequence[Raw]) -> Sequence[Raw]:
+        found = [raw for raw in inputs if raw.offset >= self.offsets.get(raw.topic, 0)]
+        self.offsets.update((raw.topic, raw.offset + 1) for raw in found)
+        return found
+
+    fetch = Plane.fetch
+
+    def remember(self: Plane, worker: Worker) -> None:
+        fetch(self, worker)
+        for partition, position in worker.positions.items():
+            fetched[id(self), partition] = position
+
+    with (
+        patch.object(Plane, "open", ahead),
+        patch.object(Plane, "fetch", remember),
+        patch.object(Task, "_fresh", fresh),
+    ):
+        yield
+
+
+@contextmanager
+def a_store_is_opened_for_a_partition_not_owned() -> Iterator[None]:
+    """Batches of the assignment before are processed too: opening their store fences the owner."""
+
+    def deliver(self: Plane, worker: Worker, partition: int, raws: list[Raw]) -> None:
+        if partition not in worker.tasks:
+            self.open(worker, partition)
+        self.commit(worker, partition, raws)
+
+    with patch.object(Plane, "deliver", deliver):
+        yield
+
+
+@contextmanager
+def the_state_is_read_uncommitted() -> Iterator[None]:
+    """What an aborted transaction has left is loaded."""
+
+    def changelog(self: SimulatedStore) -> Iterator[tuple[bytes, bytes | None]]:
+        for entry in self._log.read(self._topic, self.partition, committed=False):
+            yield entry.key, entry.value
+
+    with patch.object(SimulatedStore, "_changelog", changelog):
+        yield
+
+
+@contextmanager
+def a_client_sends_again_without_its_sequence_number() -> Iterator[None]:
+    """After a lost acknowledgement the record is another one to the broker."""
+    send = Producer.send
+
+    def anew(self: Producer, topic: str, partition: int, key: bytes, value: bytes | None, **_: Any) -> int:
+        return send(self, topic, partition, key, value)
+
+    with patch.object(Producer, "send", anew):
         yield
 
 
@@ -103,6 +183,10 @@ PLANTED_IN_WORKERS: dict[str, Callable[[], Any]] = {
     "state without its offset": state_without_its_offset,
     "nobody is fenced": nobody_is_fenced,
     "redelivered inputs count again": redelivered_inputs_count_again,
+    "gaps are skipped": gaps_are_skipped,
+    "a store is opened for a partition not owned": a_store_is_opened_for_a_partition_not_owned,
+    "the state is read uncommitted": the_state_is_read_uncommitted,
+    "a client sends again without its sequence number": a_client_sends_again_without_its_sequence_number,
 }
 PLANTED_IN_ROUNDS: dict[str, Callable[[], Any]] = {
     "opened without a quorum": opened_without_a_quorum,

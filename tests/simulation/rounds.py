@@ -5,19 +5,94 @@ aggregate has a quorum of votes for its manifest; no member votes twice; nobody'
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from aicache.schemas.records import Aggregate, Budget, Manifest, Proposal, RoundAborted, Vote
 from aicache.streams.committee.member import Member
+from aicache.streams.committee.store import Store
 from aicache.streams.runtime.contract import Output, Step
+from simulation.log import CrashedError
 from support.deployment import Deployment, make_task
-from support.rounds import World
+from support.rounds import START_MS, World
 
 TICK_MS = 400
+FILES_EVERY = 25
+"""Every so many seeds the members' stores are files, which can be torn; else they are in memory, which is faster."""
 TURNS_MAX = 160
 CLIENTS = 6
 MEMBERS, THRESHOLD = 3, 2
+
+
+class MortalWorld(World):
+    """A world whose members die in the middle of a transaction when they are told to, and come back from their file.
+
+    Attributes:
+        doomed: members by number, and whether the transaction at hand is still committed.
+    """
+
+    def __post_init__(self) -> None:
+        self.doomed: dict[int, bool] = {}
+        self.note: Callable[[str], None] = lambda fault: None
+        self.torn: Path | None = None
+        super().__post_init__()
+
+    def step(self, member: Member) -> bool:
+        number = next(number for number, one in self.committee.items() if one is member)
+        if number not in self.doomed:
+            return super().step(member)
+        committed = self.doomed.pop(number)
+        whole = member.store.transaction
+
+        @contextmanager
+        def mortal() -> Iterator[None]:
+            with whole():
+                yield
+                if not committed:
+                    if self.folder is not None:
+                        self.tear(member)
+                    raise CrashedError
+            raise CrashedError
+
+        member.store.transaction = mortal  # type: ignore[method-assign]
+        try:
+            return super().step(member)
+        except CrashedError:
+            return True
+        finally:
+            member.store.transaction = whole  # type: ignore[method-assign]
+            self.revive(number)
+
+    def tear(self, member: Member) -> None:
+        """Keep the files as they lie on the disk in mid-transaction, the journal's end torn."""
+        path = Path(member.store.path)
+        torn = path.with_name(f"{path.stem}-torn.db")
+        torn.write_bytes(path.read_bytes())
+        journal = Path(f"{path}-wal")
+        if journal.exists():
+            Path(f"{torn}-wal").write_bytes(journal.read_bytes() + bytes(range(100)))
+        self.torn = torn
+
+    def revive(self, number: int) -> None:
+        """A new process on the same file."""
+        store = self.committee[number].store
+        if self.folder is not None:
+            store.close()
+            path, self.torn = self.torn or Path(store.path), None
+            store = Store(path)
+            if path.stem.endswith("-torn"):
+                self.note("torn state file")
+        self.committee[number] = Member(store, self.limits)
+
+    def pump(self) -> None:
+        moved = True
+        while moved:
+            alive = [number for number in list(self.committee) if number not in self.silent]
+            moved = sum(self.step(self.committee[number]) for number in alive) > 0
 
 
 class Rounds(Deployment):
@@ -25,12 +100,20 @@ class Rounds(Deployment):
 
     Args:
         seed: decides everything but keys and noise.
+
+    Attributes:
+        trace: what went wrong and what was published, in its order.
     """
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.faults: list[str] = []
-        super().__init__(World(members=MEMBERS, threshold=THRESHOLD, clients=CLIENTS, seed=f"sim-{seed}"))
+        self.trace: list[str] = []
+        self._files = TemporaryDirectory(prefix="aicache-sim-") if seed % FILES_EVERY == 0 else None
+        folder = None if self._files is None else Path(self._files.name)
+        world = MortalWorld(members=MEMBERS, threshold=THRESHOLD, clients=CLIENTS, seed=f"sim-{seed}", folder=folder)
+        world.note = self.note
+        super().__init__(world)
         groups = int(self.random.choice([1, 1, 2]))
         task = make_task(
             noise="clients", honest=1, n_min=2, n_max=4, groups=groups, rounds=2, members=MEMBERS, threshold=THRESHOLD,
@@ -38,6 +121,18 @@ class Rounds(Deployment):
         )  # fmt: skip
         self.world.log.append("aicache.tasks", task)
         self.committed_read: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Remove what the members have written."""
+        if self._files is not None:
+            for member in self.world.committee.values():
+                member.store.close()
+            self._files.cleanup()
+
+    def note(self, fault: str) -> None:
+        """Something goes wrong."""
+        self.faults.append(fault)
+        self.trace.append(f"{self.world.now_ms - START_MS:>7} ms  {fault}")
 
     # ------------------------------------------------------------ faults
 
@@ -55,42 +150,45 @@ class Rounds(Deployment):
     def before_turn(self) -> None:
         fault = self.random.random()
         if fault < 0.06:
-            self.faults.append("coordinator killed")
+            self.note("coordinator killed")
             self.restart_coordinator()
             self.read = dict(self.committed_read)
         elif fault < 0.12:
-            self.faults.append("reducer killed")
+            self.note("reducer killed")
             self.restart_reducer()
         elif fault < 0.20:
             number = int(self.random.integers(1, MEMBERS + 1))
-            self.faults.append("member killed")
-            self.world.committee[number] = Member(self.world.committee[number].store, self.world.limits)
+            self.note("member killed")
+            self.world.revive(number)
         elif fault < 0.26:
-            self.faults.append("member cut off")
+            self.note("member cut off")
             self.world.silent = {int(self.random.integers(1, MEMBERS + 1))}
         elif fault < 0.34:
             self.world.silent = set()
         elif fault < 0.38:
-            self.faults.append("clock jump")
+            self.note("clock jump")
             self.world.now_ms += int(self.random.integers(-3_000, 3_000))
         elif fault < 0.44:
-            self.faults.append("client vanishes")
+            self.note("client vanishes")
             self.absent = {person.id for person in self.world.people if self.random.random() < 0.3}
         elif fault < 0.50:
             self.repeat_an_envelope()
+        elif fault < 0.56:
+            self.world.doomed = {int(self.random.integers(1, MEMBERS + 1)): bool(self.random.random() < 0.5)}
+            self.note("member killed at a write")
 
     def repeat_an_envelope(self) -> None:
         """As a client does whose acknowledgement was lost."""
         rows = self.world.log.topics.get("aicache.envelopes", [])
         if rows:
-            self.faults.append("duplicate")
+            self.note("duplicate")
             row = rows[int(self.random.integers(len(rows)))]
             self.world.log.append("aicache.envelopes", row.record, self.world.now_ms)
 
     def write(self, step: Step) -> None:
         """The coordinator's transaction; now and then it dies before it, and all that it held is lost."""
         if self.random.random() < 0.05 and self.random.random() < 0.5:
-            self.faults.append("coordinator killed before its write")
+            self.note("coordinator killed before its write")
             self.restart_coordinator()
             self.read = dict(self.committed_read)
             return
@@ -100,6 +198,9 @@ class Rounds(Deployment):
     def publish(self, outputs: list[Output]) -> None:
         """Nothing is published that a quorum does not stand behind at that moment."""
         for output in outputs:
+            self.trace.append(
+                f"{self.world.now_ms - START_MS:>7} ms    {type(output.record).__name__} to {output.topic}"
+            )
             if isinstance(output.record, Aggregate):
                 votes = {v.member for v in self.votes_once() if v.manifest_digest == output.record.manifest_digest}
                 needed = next(

@@ -16,7 +16,7 @@ from aicache.privacy.statements import record_digest
 from aicache.producers.session import make_message
 from aicache.producers.vectors import gradient
 from aicache.schemas.catalog import versions
-from aicache.schemas.clipping import clip_after, quantile_rule, within
+from aicache.schemas.clipping import check_follows, clip_after, quantile_rule, within
 from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.convert import to_plain
 from aicache.schemas.declared import check_declared
@@ -165,6 +165,39 @@ def test_an_attack_that_starts_over_from_the_first_clip_is_found() -> None:
     assert checks(play, "tags-2")["clip"].detail.startswith("clip-does-not-follow")
 
 
+def test_an_attack_that_names_a_round_that_never_was_is_found_while_the_log_holds_another() -> None:
+    play = started(rounds=2, interval_ms=3_000)
+    play.run(6_500)
+    play.state.tasks["tags"].clip *= 1.1
+    play.state.tasks["tags"].clip_from = "tags-0"
+    play.run(10_000)
+    assert checks(play, "tags-2")["clip"].detail.startswith("clip-does-not-follow")
+
+
+def test_a_log_that_no_longer_holds_the_round_before_says_that_it_cannot_tell(adapted: Deployment) -> None:
+    kept = {
+        "aicache.insights.aggregates": [
+            i for i in adapted.world.log.topics["aicache.insights.aggregates"] if i.offset > 4
+        ]
+    }
+    entries = [
+        Entry(item.topic, 0, item.offset, CODEC.encode(item.record))
+        for items in (adapted.world.log.topics | kept).values()
+        for item in items
+        if item.record is not None
+    ]
+    found = {check.name: check for check in verify_round(in_memory(DEPLOYMENT, "tags-6", entries))}
+    assert found["clip"].ok
+    assert found["clip"].detail.startswith("skipped: the log no longer holds round tags-5")
+
+
+def test_a_clip_does_not_follow_from_a_result_without_bits(adapted: Deployment) -> None:
+    first, second = proposals(adapted)[:2]
+    with pytest.raises(RemoteError) as caught:
+        check_follows(second, first, replace(adapted.aggregates()[0], sum=b""), first.clip)
+    assert caught.value.reason == "clip-does-not-follow"
+
+
 def test_a_clip_outside_the_declared_bounds_is_approved_by_nobody() -> None:
     play = started(rounds=1)
     play.read_coordinator()
@@ -204,6 +237,7 @@ def test_a_clip_outside_the_declared_bounds_is_approved_by_nobody() -> None:
         ),
         ({"clipping": "per-layer", "adaptive": None, "layers": [21], "clips": [float("nan")]}, "bad-clipping"),
         ({"clipping": "none"}, "bad-clipping"),
+        ({"clipping": "per-layer", "adaptive": None, "layers": [22, -1], "clips": [0.1, 0.1]}, "bad-clipping"),
         ({"adaptive": replace(HOW, rate=0.0)}, "bad-clipping"),
         ({"adaptive": replace(HOW, quantile=1.0)}, "bad-clipping"),
         ({"adaptive": replace(HOW, clip_min=60.0)}, "bad-clipping"),

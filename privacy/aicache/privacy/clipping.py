@@ -118,6 +118,8 @@ class Clipping:
             raise LocalError(
                 "layers have a clip each, and none of them adapts", got=got, needed="as many clips as layers"
             )
+        if any(size < 1 for size in self.layers):
+            raise LocalError("a layer has at least one coordinate", got=min(self.layers), needed=1)
         for clip in self.clips:
             _check_clip(clip)
         together = math.hypot(*self.clips)

@@ -101,7 +101,7 @@ def check_follows(proposal: Proposal, before: Proposal | None, opened: Aggregate
         proposal: the round.
         before: the newest round of the task with an opened sum before it; None: there is none.
         opened: its aggregate.
-        first: the task's own clip.
+        first: the task's own clip, which that of the first round is.
 
     Raises:
         RemoteError: `clip-does-not-follow`.
@@ -109,11 +109,11 @@ def check_follows(proposal: Proposal, before: Proposal | None, opened: Aggregate
     settings = proposal.adaptive
     if settings is None:
         return
-    followed = None if before is None or opened is None else clip_after(before, opened)
-    needed = within(first if followed is None else followed, settings)
-    if abs(proposal.clip - needed) > ROUNDING * needed:
+    followed = first if before is None or opened is None else clip_after(before, opened)
+    needed = None if followed is None else within(followed, settings)
+    if needed is None or abs(proposal.clip - needed) > ROUNDING * needed:
         raise RemoteError(
-            f"the clip {proposal.clip:g} does not follow from the round before it: {needed:g} does",
+            f"the clip {proposal.clip:g} does not follow from the round before it: {needed} does",
             reason="clip-does-not-follow",
             got=proposal.clip,
             needed=needed,

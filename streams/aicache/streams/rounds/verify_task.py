@@ -34,7 +34,7 @@ def check_clip(found: Found, proposal: Proposal) -> str:
         return f"{proposal.clipping}, norm at most {proposal.clip:g}{layers}"
     earlier = _newest_before(found, proposal)
     name = "" if earlier is None else earlier[0].round_id
-    if proposal.clip_from and name != proposal.clip_from and proposal.clip_from not in found.opened:
+    if proposal.clip_from and earlier is None:
         return f"skipped: the log no longer holds round {proposal.clip_from}, from which the clip is said to follow"
     if name != proposal.clip_from:
         raise RemoteError(

@@ -248,21 +248,20 @@ class Series:
     def __iter__(self) -> Iterator[tuple[dict[str, float], int]]:
         for place, value in enumerate(values(1_000, 3)[:490] * 2):
             spike = place % 97 == 96
-            yield {"value": value + 20 * spike}, int(spike)
+            yield {"value": abs(value) + 20 * spike}, int(spike)
 
 
-def test_rivers_own_checks_of_an_estimator_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [lambda: WindowNovelty(60), lambda: CountForecast(60)])
+def test_rivers_own_checks_of_an_estimator_pass(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(river.checks, "_yield_datasets", lambda model, scale=1: iter([Series()]))
-    for check in river.checks.yield_checks(WindowNovelty(60)):
-        if check.__name__ not in {
-            *WindowNovelty(60)._unit_test_skips(),
-            "check_roc_auc",
-        }:  # that one needs scikit-learn
-            check(WindowNovelty(60).clone())
+    for check in river.checks.yield_checks(make()):
+        if check.__name__ not in {*make()._unit_test_skips(), "check_roc_auc"}:  # that one needs scikit-learn
+            check(make().clone())
 
 
-def test_spikes_rank_above_what_is_usual() -> None:
-    detector = WindowNovelty(60)
+@pytest.mark.parametrize("make", [lambda: WindowNovelty(60), lambda: CountForecast(60)])
+def test_spikes_rank_above_what_is_usual(make: Callable[[], Any]) -> None:
+    detector = make()
     ranked = [(learn_and_score(detector, x), spike) for x, spike in Series()]
     spikes, usual = ([score for score, spike in ranked if spike == kind] for kind in (1, 0))
     assert np.mean([[spike > score for score in usual] for spike in spikes]) > 0.5

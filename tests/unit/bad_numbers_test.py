@@ -74,38 +74,46 @@ PROPOSED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(clients=1)
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
+    return Owner(tmp_path_factory.mktemp("owner"), {"*": Limit(100.0)})
+
+
 @pytest.mark.parametrize("changes", PROPOSED, ids=str)
-def test_no_member_approves_a_round_with_them(changes: dict) -> None:
-    world = World(clients=1)
-    world.log.append("aicache.rounds", replace(world.proposal("r1"), **changes))
+def test_no_member_approves_a_round_with_them(world: World, changes: dict) -> None:
+    name, before = str(changes), sum(world.refusals(1).values())
+    world.log.append("aicache.rounds", replace(world.proposal(name), **changes))
     world.pump()
-    assert not world.approvals("r1")
-    assert world.refusals(1)
+    assert not world.approvals(name)
+    assert sum(world.refusals(1).values()) == before + 1
 
 
 @pytest.mark.parametrize("changes", [*PROPOSED, {"sigma": NAN}, {"clip": NAN}, {"delta": NAN}, {"scale": INF}], ids=str)
-def test_a_client_sends_nothing_to_a_round_with_them_whoever_approved_it(tmp_path: Path, changes: dict) -> None:
-    owner = Owner(tmp_path, {"*": Limit(100.0)})
-    owner.propose("r1")
-    current = owner.board.rounds["r1"]
+def test_a_client_sends_nothing_to_a_round_with_them_whoever_approved_it(owner: Owner, changes: dict) -> None:
+    owner.propose(str(changes))
+    current = owner.board.rounds[str(changes)]
     current.proposal = replace(current.proposal, **changes)
     with pytest.raises(AicacheError) as caught:
         owner.session.contribute(current, np.ones(100), START_MS, ENTROPY)
     assert len(str(caught.value)) > 20, "the error says what is wrong"
-    assert not (tmp_path / FILE).exists()
+    assert not (owner.folder / FILE).exists()
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_vector_that_is_no_vector_is_not_sent(tmp_path: Path, value: float) -> None:
-    owner = Owner(tmp_path, {"*": Limit(100.0)})
+def test_a_vector_that_is_no_vector_is_not_sent(owner: Owner, value: float) -> None:
     for clipping in ({}, {"clipping": "per-layer", "layers": [40, 60], "clips": [0.6, 0.8]}):
-        name = f"r{len(clipping)}"
+        name = f"{value}, {len(clipping)}"
         owner.propose(name, **clipping)
         vector = np.ones(100)
         vector[7] = value
         with pytest.raises(LocalError, match="no numbers"):
             owner.session.contribute(owner.board.rounds[name], vector, START_MS, ENTROPY)
-    assert not (tmp_path / FILE).exists()
+    assert not (owner.folder / FILE).exists()
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, NAN, INF])
@@ -140,8 +148,7 @@ def test_a_plan_with_them_is_refused(words: list[str], tmp_path: Path, monkeypat
     assert run(["privacy", "plan", *words]) == USAGE
 
 
-def test_numbers_that_are_none_cannot_even_be_written_to_the_log() -> None:
-    world = World(clients=0)
+def test_numbers_that_are_none_cannot_even_be_written_to_the_log(world: World) -> None:
     for name in ("sigma", "clip", "scale", "delta"):
         proposal: Proposal = replace(world.proposal("r1"), **{name: NAN})
         with pytest.raises(LocalError):

@@ -21,7 +21,7 @@ from aicache.schemas.admin import create_topics
 from aicache.streams.committee import commands
 from aicache.streams.committee.store import FILE as MEMBER_STORE
 
-WORKERS = ("recommendations", "merging", "anomalies", "incidents", "trends")
+WORKERS = ("recommendations", "merging", "private-tables", "anomalies", "incidents", "trends")
 
 
 @dataclass(frozen=True, slots=True)

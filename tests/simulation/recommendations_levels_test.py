@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aicache.schemas.codec import Codec
 from aicache.schemas.records import FeedbackSums, ItemCount, Recommendation, UsageBatch, UsageEvent
 from aicache.streams.recommendations import counts, feedback, logic
 from aicache.streams.recommendations.feedback import ON, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.merging import Merging
 from aicache.streams.runtime.contract import Batch, Message
-from simulation.workers import Partition, check
+from simulation.workers import Input, Plane, check
 
 MESSAGES = 90
 SEEDS = 4
@@ -52,14 +53,20 @@ def usage(random: np.random.Generator) -> list[Message]:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_both_levels_keep_their_promises_under_faults(seed: int) -> None:
     random = np.random.default_rng(seed)
-    first = Partition(Recommendations(Policy(ON, 0.2)), usage(random), random)
+    messages = usage(random)
+    first = Plane(Recommendations(Policy(ON, 0.2)), [written(messages)], random)
     first.run()
     check(first)
     fold = Recommendations(Policy(ON, 0.2))
-    outputs = fold.apply(fold.empty(0), Batch(0, first.messages)).outputs
+    outputs = fold.apply(fold.empty(0), Batch(0, messages)).outputs
     published = [output.record for output in outputs if isinstance(output.record, ItemCount | FeedbackSums)]
     assert {type(record) for record in published} == {ItemCount, FeedbackSums}
     log = [Message("aicache.counts", 0, offset, 0, b"", record) for offset, record in enumerate(published)]
-    second = Partition(Merging(), log, random)
+    second = Plane(Merging(), [written(log)], random)
     second.run()
     check(second)
+
+
+def written(messages: list[Message]) -> list[Input]:
+    codec = Codec()
+    return [(m.key, None if m.record is None else codec.encode(m.record)) for m in messages]

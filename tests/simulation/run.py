@@ -12,9 +12,10 @@ from aicache.schemas.records import Aggregate, UsageEvent
 from aicache.streams.anomalies.logic import Anomalies
 from simulation.planted import PLANTED_IN_ROUNDS, PLANTED_IN_WORKERS
 from simulation.rounds import Rounds
-from simulation.workers import PARTITIONS, Plane, check
+from simulation.workers import Input, Plane, check
 from support.counting import Counting, usage
 
+PARTITIONS = 2
 MESSAGES = 30
 ROUNDS_EVERY = 5
 """Every fifth seed also plays rounds: real keys and ciphertexts take most of the time."""
@@ -39,9 +40,9 @@ class Result:
     failed: list[tuple[int, str, list[str]]] = field(default_factory=list)
 
 
-def inputs(random: np.random.Generator) -> list[list[bytes]]:
+def inputs(random: np.random.Generator) -> list[list[Input]]:
     """Usage by partition: a few items by a few people; the items name their partition, so that counts have one source."""
-    return [[CODEC.encode(_use(random, partition)) for _ in range(MESSAGES)] for partition in range(PARTITIONS)]
+    return [[(b"", CODEC.encode(_use(random, partition))) for _ in range(MESSAGES)] for partition in range(PARTITIONS)]
 
 
 def _use(random: np.random.Generator, partition: int) -> Any:

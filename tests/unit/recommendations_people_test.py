@@ -73,7 +73,7 @@ def test_a_pseudonym_teaches_an_item_a_few_times_an_hour_and_a_bounded_number_of
     assert state.examples == ITEM_MAX
     state, _ = play(FOLD, [], [*often, said(50, 1, event("used", ["tag:a"]), time_ms=TEACHING_MS)])
     assert state.examples == ITEM_MAX + 1
-    many = [said(n, 1, event("used", [f"tag:i{n % 4}-{m}" for m in range(48)])) for n in range(20)]
+    many = [said(n, 1, event("used", [f"tag:i{n % 4}-{m}" for m in range(48)])) for n in range(11)]
     state, _ = play(FOLD, [], many)
     [person] = state.people.values()
     assert sum(person.taught.values()) == ITEMS_MAX

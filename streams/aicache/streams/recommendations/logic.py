@@ -48,6 +48,8 @@ NAME_MAX = 160
 NAMES_CACHED = 65_536
 ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
+ROWS_MAX = 500
+"""Rows in one publication of counts: each costs a question."""
 CHUNK_BYTES = 900_000
 
 _EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED, _ERASED = b"e", b"p", b"s", b"c", b"t", b"m", b"z"
@@ -67,7 +69,7 @@ class State:
         chunks: how many chunks the last snapshot has.
         now_ms: the log's time: the newest time of a record so far.
         published: how many examples had been learned when counts were published last.
-        touched: items of the examples since then.
+        touched: how often each item came in examples since its counts were published, those that wait longest first.
     """
 
     model: Combination
@@ -79,7 +81,7 @@ class State:
     chunks: int = 0
     now_ms: int = 0
     published: int = 0
-    touched: set[str] = field(default_factory=set)
+    touched: dict[str, int] = field(default_factory=dict)
 
 
 class Recommendations:
@@ -110,7 +112,7 @@ class Recommendations:
         examples: dict[int, list[list[str]]] = {}
         people: list[tuple[int, bytes, Person]] = []
         feedback: dict[bytes, bytes] = {}
-        numbers = {_COUNT: 0, _TIME: 0, _PUBLISHED: 0}
+        alone = {_COUNT: b"", _TIME: b"", _PUBLISHED: b"[0, {}]"}
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
@@ -122,11 +124,12 @@ class Recommendations:
                 people.append((used, name, person))
             elif kind == _ERASED:
                 state.erased[name] = int.from_bytes(value, "big")
-            elif kind in numbers:
-                numbers[kind] = int.from_bytes(value, "big")
+            elif kind in alone:
+                alone[kind] = value
             elif kind in FEEDBACK_KEYS:
                 feedback[key] = value
-        state.examples, state.now_ms, state.published = numbers.values()
+        state.examples, state.now_ms = (int.from_bytes(alone[kind], "big") for kind in (_COUNT, _TIME))
+        state.published, state.touched = json.loads(alone[_PUBLISHED])
         state.people = {name: person for _, name, person in sorted(people, key=lambda known: known[:2])}
         state.feedback = Feedback.loaded(feedback)
         state.chunks = len(chunks)
@@ -136,7 +139,7 @@ class Recommendations:
             _learn(state.model, *examples[number])
             state.pending.append(number)
             if number >= state.published:
-                state.touched.update(*examples[number])
+                _touch(state, examples[number])
         return state
 
     def apply(self, state: State, batch: Batch) -> Step:
@@ -187,7 +190,7 @@ class Recommendations:
                 before = [] if len(items) > 1 else person.named(before[-BASKET_MAX:], names)
                 example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
                 _learn(state.model, *example)
-                state.touched.update(*example)
+                _touch(state, example)
                 step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
                 state.pending.append(state.examples)
                 state.examples += 1
@@ -202,7 +205,7 @@ class Recommendations:
         full = len(state.pending) >= SNAPSHOT_EVERY
         if full or counts.is_due(state.examples, state.published):
             _publish(state, usage.deployment, partition, step)
-        if full:  # all that was touched has been published: examples before a snapshot are not kept
+        if full:  # what was touched before it stands with the publication: examples before a snapshot are not kept
             _snapshot(state, step)
 
     def _answers(self, state: State, usage: UsageBatch, message: Message) -> list[Output]:
@@ -295,12 +298,24 @@ def _forget_erased(state: State, step: Step) -> None:
         step.changed[_ERASED + name] = None
 
 
+def _touch(state: State, example: list[list[str]]) -> None:
+    for name in (*example[0], *example[1]):
+        state.touched[name] = state.touched.get(name, 0) + 1
+
+
 def _publish(state: State, deployment: str, partition: int, step: Step) -> None:
-    """Tell what has been counted of the items that were touched since the last time."""
-    step.outputs += counts.rows(state.model, state.touched, deployment, partition, state.examples)
-    state.touched.clear()
+    """Tell what is counted of the items that were touched most, and of those that have waited longest; the rest waits on."""
+    often = sorted(state.touched, key=lambda name: (-state.touched[name], name))[: ROWS_MAX // 2]
+    chosen = set(often)
+    for name in state.touched:
+        if len(chosen) >= ROWS_MAX:
+            break
+        chosen.add(name)
+    step.outputs += counts.rows(state.model, chosen, deployment, partition, state.examples)
+    for name in chosen:
+        del state.touched[name]
     state.published = state.examples
-    step.changed[_PUBLISHED] = state.published.to_bytes(8, "big")
+    step.changed[_PUBLISHED] = json.dumps([state.published, state.touched]).encode()
 
 
 def _sums(state: State, deployment: str, partition: int) -> list[Output]:

@@ -179,8 +179,10 @@ def test_one_batch_adds_a_bounded_number_to_a_series() -> None:
     _, (step,) = play(COUNTS, [], [message(0, flood, START_S)])
     (output,) = step.outputs
     assert isinstance(output.record, SeriesCount)
-    assert output.record.events == output.record.failures == people.PERSON_COUNT_MAX
-    assert sum(sketches.unpack(output.record.sketch).values()) == 0
+    assert output.record.failures == people.PERSON_COUNT_MAX
+    assert output.record.heaviest == [people.PERSON_COUNT_MAX]
+    assert sum(sketches.unpack(output.record.sketch).values()) == people.PERSON_DURATIONS_MAX
+    assert output.record.events == people.PERSON_COUNT_MAX + people.PERSON_DURATIONS_MAX
 
 
 def test_durations_of_a_flood_are_scaled_down_together() -> None:
@@ -188,7 +190,7 @@ def test_durations_of_a_flood_are_scaled_down_together() -> None:
     _, (step,) = play(COUNTS, [], [message(0, flood, START_S)])
     (output,) = step.outputs
     assert isinstance(output.record, SeriesCount)
-    assert sorted(sketches.unpack(output.record.sketch).values()) == [25.0, 75.0]
+    assert sorted(sketches.unpack(output.record.sketch).values()) == [1.25, 3.75]
 
 
 def test_a_batch_that_opens_too_many_series_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_person_may_add_again_in_the_next_window_and_the_bound_holds_over_a_re
 
 
 def test_a_person_that_opens_too_many_series_is_refused_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people, "PERSON_SERIES_MAX", 3)
+    monkeypatch.setattr(people, "PERSON_SERIES_MAX", 6)  # three series, a release each
     many = [usage(0, event("failure", f"op:a{n}")) for n in range(5)]
     state, (step,) = play(COUNTS, [], log_of([*many, usage(1, event("failure", "op:a4"))]))
     assert [error.reason for _, error in step.dead] == ["too-many-people"] * 2
@@ -91,17 +91,21 @@ def test_people_who_tell_a_signature_are_counted_once_each_up_to_a_cap(monkeypat
     _, steps = play(COUNTS, [], log_of([usage(n, event("failure", SIGNATURE)) for n in range(20)]))
     assert {count.people for count in counts(steps).values()} == {7}
     _, steps = play(COUNTS, [], log_of([usage(0, event("failure"))]))
-    assert {count.people for count in counts(steps).values()} == {0}, "only signatures need a number of people"
+    assert {count.people for count in counts(steps).values()} == {1}
+    _, steps = play(COUNTS, [], log_of([usage(n, event("failure")) for n in range(20)]))
+    assert {count.people for count in counts(steps).values()} == {people.PEOPLE_FEW}
+    _, steps = play(COUNTS, [], log_of([usage(0, event("success"))]))
+    assert {count.people for count in counts(steps).values()} == {0}, "who has no failure is not counted"
 
 
 def test_signatures_told_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people, "SIGNATURES_MAX", 10)
+    monkeypatch.setattr(people, "SEEN_MAX", 10)
     records = [usage(n, event("failure", f"sig:{n:016x}", START_S + 3_600 * n), sequence=n) for n in range(30)]
     log = [
         Message("aicache.usage", 0, n, (START_S + 3_600 * n) * 1000, b"", record) for n, record in enumerate(records)
     ]
     state, steps = play(COUNTS, [4, 11], log)
-    assert len(state.people.signatures) <= 10
+    assert len(state.people.seen) <= 10
     assert COUNTS.load(0, changelog(steps).items(), COUNTS.version) == state
 
 
@@ -155,5 +159,6 @@ def test_a_tombstone_makes_what_a_person_had_and_told_forgotten() -> None:
     assert gone not in state.exposures.people
     assert state.people.known(SIGNATURE, "pypi:tool@1.0") == 2
     kept = changelog(steps)
-    assert [key[:1] for key, value in kept.items() if gone.encode() in key + value] == [b"u"], "for minutes: a bound"
+    named = {key[:1] for key, value in kept.items() if gone.encode() in key + value}
+    assert named == {b"u", b"w"}, "for minutes: bounds"
     assert COUNTS.load(0, kept.items(), COUNTS.version) == state

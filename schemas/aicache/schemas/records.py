@@ -616,7 +616,8 @@ class SeriesCount:
     events: int  # all that could have failed, or all durations
     failures: int
     sketch: bytes  # durations: float64 pairs (bucket index, count), little-endian; else empty
-    people: int = 0  # different pseudonyms with this series and release so far, up to a cap
+    people: int = 0  # different pseudonyms with failures or durations of this series and release so far, up to a cap
+    heaviest: list[int] = field(default_factory=list)  # failures of the people with most in the window, at most three
 
 
 @dataclass(frozen=True, slots=True)

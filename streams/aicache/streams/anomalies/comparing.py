@@ -12,25 +12,51 @@ from aicache.streams.anomalies import announcing, sketches, written
 from aicache.streams.anomalies.announcing import FAILURES, GROWTH, LATENCY, family, level, name_of
 from aicache.streams.anomalies.detectors.release import Window
 from aicache.streams.anomalies.evidence import Comparison, State, Test
+from aicache.streams.anomalies.people import HEAVIEST
 from aicache.streams.runtime.contract import Step
 
 TESTS_MAX = 100_000
 SLOW_QUANTILE = 0.9
 RATIO_MIN = 1.25
 """How many times the others' rate is worse at all."""
+PEOPLE_MIN = 3
 MEMORY = 0.9
 """What a window weighs in what was lately, against the one after it."""
 
 Counts = tuple[int, int, sketches.Sketch]
 
 
-def compare(state: State, test: Test, by_release: dict[str, Counts], start_s: int, step: Step) -> None:
+def enough(known: dict[int, int], now: dict[int, int]) -> bool:
+    """Learn how many people have told something, by partition; whether they are enough for an incident.
+
+    One or two, whatever they send, make none. Where nobody was counted, nobody is asked for.
+    """
+    for partition, count in now.items():
+        if count:
+            known[partition] = max(count, known.get(partition, 0))
+    return not known or sum(known.values()) >= PEOPLE_MIN
+
+
+def excess(heaviest: list[int]) -> int:
+    """Failures of a window that are not counted: what the two people with most have beyond the third, or beyond one each.
+
+    Only of the release that is judged: of the others it would make that one look worse.
+    """
+    first = sorted(heaviest, reverse=True)[:HEAVIEST]
+    most = max(1, first[-1] if len(first) == HEAVIEST else 0)
+    return sum(max(0, one - most) for one in first)
+
+
+def compare(
+    state: State, test: Test, by_release: dict[str, Counts], people: dict[int, int], start_s: int, step: Step
+) -> None:
     """Learn what a window says of a release, and tell if it is worse.
 
     Args:
         state: changed in place.
         test: series, release and kind.
         by_release: counts of the window, of all releases of the series.
+        people: how many have told failures or durations of the release so far, by partition.
         start_s: of the window.
         step: what follows is added.
     """
@@ -51,7 +77,8 @@ def compare(state: State, test: Test, by_release: dict[str, Counts], start_s: in
         comparison.test.learn_one(seen)
         if _worse_lately(comparison, seen):
             comparison.worse_s = start_s
-        _decide(state, test, comparison, known, start_s, step)
+        if enough(comparison.people, people):
+            _decide(state, test, comparison, known, start_s, step)
     if kind == LATENCY:
         comparison.sketch = sketches.merge((comparison.sketch, by_release[release][2]))
     step.changed[written.comparison_key(test)] = written.comparison_value(comparison)
@@ -62,7 +89,7 @@ def begin_anew(state: State, test: Test, step: Step) -> None:
     old = state.comparisons.get(test)
     if old is not None:
         state.tests += 1
-        state.keep(test, Comparison(state.tests, sketch=old.sketch, seen_s=old.seen_s))
+        state.keep(test, Comparison(state.tests, sketch=old.sketch, seen_s=old.seen_s, people=old.people))
         step.changed[written.comparison_key(test)] = written.comparison_value(state.comparisons[test])
 
 

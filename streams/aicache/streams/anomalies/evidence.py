@@ -11,8 +11,8 @@ from aicache.streams.anomalies.detectors.release import ReleaseComparison
 
 Test = tuple[str, str, str]  # series, release, kind
 Partials = dict[
-    tuple[str, int], tuple[int, int, sketches.Sketch, int]
-]  # by release and partition: events, failures, durations, people
+    tuple[str, int], tuple[int, int, sketches.Sketch, int, tuple[int, ...]]
+]  # by release and partition: events, failures, durations, people, failures of the heaviest people
 Cells = dict[tuple[str, str], dict[int, tuple[int, int]]]  # by candidate and stratum, then partition: people, failing
 
 SLOWER_MIN = 1.2
@@ -30,6 +30,7 @@ class Comparison:
         seen_s: its newest window.
         worse_s: the newest window in which it was worse than the others lately; 0 where there is none.
         recent: events and failures, those of a window ago weighing a tenth less.
+        people: how many have told failures or durations of it, by partition, up to a few.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Comparison:
     seen_s: int = 0
     worse_s: int = 0
     recent: tuple[float, float] = (0.0, 0.0)
+    people: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,12 +51,14 @@ class Rate:
         seen_s: its newest window.
         worse_s: the newest window in which it was above what it was before it rose.
         before: failures a window before it rose.
+        people: how many have told it, by partition, up to a few.
     """
 
     detector: RateChange = field(default_factory=RateChange)
     seen_s: int = 0
     worse_s: int = 0
     before: float = 0.0
+    people: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

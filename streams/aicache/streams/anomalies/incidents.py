@@ -107,7 +107,11 @@ class Incidents:
         state.deployment = record.deployment
         state.began_s = state.began_s or record.window_start_s
         state.newest_s = max(state.newest_s, record.window_start_s)
-        state.windows.setdefault(window, {})[record.release, record.partition] = (*counts, record.people)
+        state.windows.setdefault(window, {})[record.release, record.partition] = (
+            *counts,
+            record.people,
+            tuple(record.heaviest),
+        )
         touched.add(window)
         self._close(state, state.newest_s - record.window_s - GRACE_S, step)
 
@@ -133,25 +137,32 @@ class Incidents:
         start_s, series = window
         by_release: dict[str, Counts] = {}
         people: dict[str, dict[int, int]] = {}
-        for (release, partition), (events, failures, sketch, told) in sorted(state.windows[window].items()):
+        heaviest: dict[str, list[int]] = {}
+        for (release, partition), (events, failures, sketch, told, most) in sorted(state.windows[window].items()):
             before = by_release.get(release, (0, 0, {}))
             by_release[release] = (before[0] + events, before[1] + failures, sketches.merge((before[2], sketch)))
             people.setdefault(release, {})[partition] = told
+            heaviest.setdefault(release, []).extend(most)
         if novel.is_signature(series):
             novel.meet(state, series, people, start_s, step)
             if not novel.may_be_told(state, series):
                 return
         for release, counts in by_release.items():
             if not release:
-                watching.watch_rate(state, series, counts[1], start_s, step)
+                watching.watch_rate(
+                    state, series, counts[1] - comparing.excess(heaviest[release]), people[release], start_s, step
+                )
                 continue
             timed = round(sum(counts[2].values()))
             if counts[0] > timed:
-                comparing.compare(state, (series, release, FAILURES), by_release, start_s, step)
+                excess = comparing.excess(heaviest[release])
+                less = {**by_release, release: (counts[0] - excess, counts[1] - excess, counts[2])}
+                comparing.compare(state, (series, release, FAILURES), less, people[release], start_s, step)
             if timed:
-                comparing.compare(state, (series, release, LATENCY), by_release, start_s, step)
+                comparing.compare(state, (series, release, LATENCY), by_release, people[release], start_s, step)
         durations = [counts[2] for counts in by_release.values() if counts[2]]
-        if durations:
+        some = dict(enumerate(count for counts in people.values() for count in counts.values()))
+        if durations and comparing.enough({}, some):
             watching.watch_durations(state, series, durations, start_s, step)
 
     def _resolve(self, state: State, now_s: int, step: Step) -> None:
@@ -202,7 +213,8 @@ def _counts(record: SeriesCount) -> Counts:
     Raises:
         RemoteError: `bad-counts`, `bad-sketch`: it cannot have been counted.
     """
-    if not 0 <= record.failures <= record.events or record.window_s <= 0 or record.people < 0:
+    may_be = sum(record.heaviest) <= record.failures and min(record.heaviest, default=0) >= 0 and record.people >= 0
+    if not 0 <= record.failures <= record.events or record.window_s <= 0 or not may_be:
         raise RemoteError(
             "a window has impossible counts",
             reason="bad-counts",

@@ -21,7 +21,7 @@ from aicache.schemas import topics
 from aicache.schemas.records import SeriesCount, UsageBatch, UsageEvent
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.exposures import PERIOD_S, Exposures
-from aicache.streams.anomalies.people import NAME_BYTES, PERSON_SERIES_MAX, People
+from aicache.streams.anomalies.people import HEAVIEST, NAME_BYTES, PERSON_SERIES_MAX, People
 from aicache.streams.runtime.contract import Batch, Output, Step
 
 WINDOW_S = 60
@@ -31,6 +31,7 @@ AHEAD_MAX_S = 900
 SERIES_MAX = 50_000
 """Open (series, release, window) counts a partition; beyond it new ones are refused until windows close."""
 COUNTED = frozenset({"failure", "success", "duration", "finding"})
+FAILING = frozenset({"failure", "finding"})
 
 NAMES_CACHED = 65_536
 
@@ -46,6 +47,13 @@ class Count:
     events: int = 0
     failures: int = 0
     sketch: dict[float, float] = field(default_factory=dict)
+    heaviest: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, name: str, failures: int) -> None:
+        """A person has had so many failures in this window; the people with most are remembered."""
+        self.heaviest[name] = failures
+        if len(self.heaviest) > HEAVIEST:
+            del self.heaviest[min(self.heaviest, key=lambda one: (self.heaviest[one], one))]
 
 
 @dataclass(slots=True)
@@ -88,8 +96,9 @@ class Anomalies:
                 state.newest_s = int(value)
             elif key[:1] == _OPEN:
                 series, release, start_s = json.loads(key[1:])
-                events, failures, sketch = json.loads(value)
-                state.open[series, release, start_s] = Count(events, failures, {float(b): c for b, c in sketch.items()})
+                events, failures, sketch, *heaviest = json.loads(value)
+                count = Count(events, failures, {float(b): c for b, c in sketch.items()}, *heaviest)
+                state.open[series, release, start_s] = count
             else:
                 assert state.people.load(key, value) or state.exposures.load(key, value), "every entry has a reader"
         return state
@@ -198,7 +207,8 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
     if _still_open(state, oldest_s) + len(keys - state.open.keys()) > SERIES_MAX:
         raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
     person = usage.pseudonym[:NAME_BYTES].hex()
-    if not state.people.fits(person, {(start_s, name) for name, _, start_s in keys}, oldest_s):
+    wanted = {(start_s, name) for name, _, start_s in keys} | {(start_s, f"{name} {r}") for name, r, start_s in keys}
+    if not state.people.fits(person, wanted, oldest_s):
         raise RemoteError("a person tells of too many series, or too many people do", reason="too-many-people")
     if newest_s > state.newest_s:
         work.advance(newest_s, usage.deployment)
@@ -206,9 +216,13 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
     for event, sketch, start_s in zip(events, durations, places, strict=True):
         for name in dict.fromkeys(event.items):
             key = (name, event.release, start_s)
-            number = _add(state.open.setdefault(key, Count()), event, sketch, state.people.room(person, start_s, name))
-            state.people.add(person, start_s, name, number)
-            state.people.see(person, name, event.release, newest_s, work.step.changed)
+            count, timed = state.open.setdefault(key, Count()), event.kind == "duration"
+            number = _add(count, event, sketch, state.people.room(person, start_s, name, durations=timed))
+            state.people.add(person, start_s, name, number, durations=timed)
+            if event.kind in FAILING and number:
+                count.fail(person, state.people.fail(person, start_s, name, event.release, round(number)))
+            if event.kind != "success":
+                state.people.see(person, name, event.release, newest_s, work.step.changed)
             work.changed[key] = usage.deployment
             work.told.add((person, start_s))
 
@@ -244,6 +258,7 @@ def _output(state: State, key: Key, deployment: str) -> Output:
         failures=count.failures,
         sketch=sketches.pack(count.sketch),
         people=state.people.known(series, release),
+        heaviest=sorted(count.heaviest.values(), reverse=True),
     )
     name = json.dumps([series, release, start_s, state.partition]).encode()
     return Output(topics.SERIES.name, name, record)
@@ -254,4 +269,4 @@ def _state_key(key: Key) -> bytes:
 
 
 def _state_value(count: Count) -> bytes:
-    return json.dumps([count.events, count.failures, count.sketch]).encode()
+    return json.dumps([count.events, count.failures, count.sketch, count.heaviest]).encode()

@@ -1,8 +1,10 @@
-"""What each person has told, as far as bounds need to know: how much to a series and window, and who has seen a signature.
+"""What each person has told, as far as bounds need to know: how much to a series and window, and who has had a failure.
 
-A person is a pseudonym, cut to `NAME_BYTES`. In one window a person adds at most `PERSON_COUNT_MAX` to a series, in however many
-batches and with however many releases, and opens at most `PERSON_SERIES_MAX` series. How many different people have told a
-signature is counted up to `PEOPLE_TOLD`, and remembered for the `SIGNATURES_MAX` signatures and releases that were told last.
+A person is a pseudonym, cut to `NAME_BYTES`. In one window a person adds at most `PERSON_COUNT_MAX` events to a series, or durations that
+weigh `PERSON_DURATIONS_MAX` together, in however many batches and with however many releases, and tells of at most
+`PERSON_SERIES_MAX` series and failing releases. How many different people have told failures,
+findings or durations of a series and release is counted up to a few, of a signature up to `PEOPLE_TOLD`, and remembered for the `SEEN_MAX`
+series and releases that were told last.
 What holds for a person holds for whoever has only one pseudonym; usage is not tied to enrolment. Pure.
 """
 
@@ -12,11 +14,15 @@ from dataclasses import dataclass, field
 
 NAME_BYTES = 8
 PERSON_COUNT_MAX = 100
+PERSON_DURATIONS_MAX = 5
 PERSON_SERIES_MAX = 500
+HEAVIEST = 3
+"""People of a window whose failures are told one by one, so that those of the first two can be cut to those of the third."""
 PEOPLE_MAX = 200_000
 """People and open windows a partition; those beyond are refused until windows close."""
 PEOPLE_TOLD = 64
-SIGNATURES_MAX = 20_000
+PEOPLE_FEW = 8
+SEEN_MAX = 50_000
 SEEN_STEP_S = 3_600
 SIGNATURE = "sig:"
 
@@ -26,7 +32,7 @@ Changes = dict[bytes, bytes | None]
 
 @dataclass(slots=True)
 class Seen:
-    """Who has told a signature with a release: the hour of the newest of them, and their names."""
+    """Who has told a series with a release: the hour of the newest of them, and their names."""
 
     at_s: int = 0
     names: dict[str, None] = field(default_factory=dict)
@@ -38,11 +44,11 @@ class People:
 
     Attributes:
         told: by window and person, how much was added to each series.
-        signatures: by signature and release.
+        seen: by series and release.
     """
 
     told: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
-    signatures: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    seen: dict[tuple[str, str], Seen] = field(default_factory=dict)
 
     def load(self, key: bytes, value: bytes) -> bool:
         """Take an entry of the changelog; whether it was one of these."""
@@ -52,14 +58,15 @@ class People:
         elif key[:1] == _SEEN:
             series, release = json.loads(key[1:])
             at_s, names = json.loads(value)
-            self.signatures[series, release] = Seen(at_s, dict.fromkeys(names))
+            self.seen[series, release] = Seen(at_s, dict.fromkeys(names))
         else:
             return False
         return True
 
-    def room(self, name: str, start_s: int, series: str) -> float:
+    def room(self, name: str, start_s: int, series: str, *, durations: bool) -> float:
         """How much a person may still add."""
-        return PERSON_COUNT_MAX - self.told.get(start_s, {}).get(name, {}).get(series, 0.0)
+        most = PERSON_DURATIONS_MAX if durations else PERSON_COUNT_MAX
+        return max(0.0, most - self.told.get(start_s, {}).get(name, {}).get(_kind(series, durations), 0.0))
 
     def fits(self, name: str, wanted: set[tuple[int, str]], oldest_s: int) -> bool:
         """Whether a person may tell of these windows and series, once windows before `oldest_s` are closed."""
@@ -72,13 +79,21 @@ class People:
                 return False
         return new <= PEOPLE_MAX
 
-    def add(self, name: str, start_s: int, series: str, number: float) -> None:
+    def add(self, name: str, start_s: int, series: str, number: float, *, durations: bool) -> None:
         """A person has added this much."""
+        self._note(name, start_s, _kind(series, durations), number)
+
+    def fail(self, name: str, start_s: int, series: str, release: str, number: int) -> int:
+        """A person has had so many failures with a release; how many in the window so far."""
+        return round(self._note(name, start_s, f"{series} {release}", number))
+
+    def _note(self, name: str, start_s: int, what: str, number: float) -> float:
         of_window = self.told.setdefault(start_s, {})
         mine = of_window.get(name)
         if mine is None:
             mine = of_window[name] = {}
-        mine[series] = mine.get(series, 0.0) + number
+        mine[what] = mine.get(what, 0.0) + number
+        return mine[what]
 
     def told_entry(self, name: str, start_s: int) -> tuple[bytes, bytes]:
         """The changelog's entry of a person and window."""
@@ -91,16 +106,15 @@ class People:
             changes.update(dict.fromkeys(_told_key(name, start_s) for name in gone))
 
     def see(self, name: str, series: str, release: str, time_s: int, changes: Changes) -> None:
-        """A person has told a signature; others have no names to remember."""
-        if not series.startswith(SIGNATURE):
-            return
+        """A person has told a failure, finding or duration of a series."""
         key = (series, release)
-        seen = self.signatures.get(key)
+        most = PEOPLE_TOLD if series.startswith(SIGNATURE) else PEOPLE_FEW
+        seen = self.seen.get(key)
         if seen is None:
             changes.update(self._make_room())
-            seen = self.signatures[key] = Seen()
+            seen = self.seen[key] = Seen()
         at_s = time_s // SEEN_STEP_S * SEEN_STEP_S
-        is_new = name not in seen.names and len(seen.names) < PEOPLE_TOLD
+        is_new = name not in seen.names and len(seen.names) < most
         if is_new:
             seen.names[name] = None
         if is_new or at_s > seen.at_s:
@@ -108,25 +122,30 @@ class People:
             changes[_SEEN + json.dumps(key).encode()] = json.dumps([seen.at_s, list(seen.names)]).encode()
 
     def known(self, series: str, release: str) -> int:
-        """How many different people have told a signature with a release, up to `PEOPLE_TOLD`; 0: not counted."""
-        seen = self.signatures.get((series, release))
+        """How many different people have told failures, findings or durations of a series with a release, up to a few."""
+        seen = self.seen.get((series, release))
         return len(seen.names) if seen else 0
 
     def forget(self, name: str, changes: Changes) -> None:
         """Forget which signatures a person has told. What it added to open windows stays until they close: it bounds the rest."""
-        for key, seen in self.signatures.items():
+        for key, seen in self.seen.items():
             if name in seen.names:
                 del seen.names[name]
                 changes[_SEEN + json.dumps(key).encode()] = json.dumps([seen.at_s, list(seen.names)]).encode()
 
     def _make_room(self) -> Iterator[tuple[bytes, None]]:
         """Forget the tenth that was told longest ago, once there are too many."""
-        if len(self.signatures) >= SIGNATURES_MAX:
-            by_age = sorted(self.signatures, key=lambda key: (self.signatures[key].at_s, key))
-            for key in by_age[: max(1, SIGNATURES_MAX // 10)]:
-                del self.signatures[key]
+        if len(self.seen) >= SEEN_MAX:
+            by_age = sorted(self.seen, key=lambda key: (self.seen[key].at_s, key))
+            for key in by_age[: max(1, SEEN_MAX // 10)]:
+                del self.seen[key]
                 yield _SEEN + json.dumps(key).encode(), None
 
 
 def _told_key(name: str, start_s: int) -> bytes:
     return _TOLD + json.dumps([start_s, name]).encode()
+
+
+def _kind(series: str, durations: bool) -> str:
+    """Under which word a person's events of a series are added up: names have no spaces."""
+    return f"{series} ~" if durations else series

@@ -9,7 +9,7 @@ import math
 from aicache.schemas.records import Incident
 from aicache.streams.anomalies import announcing, sketches, written
 from aicache.streams.anomalies.announcing import DRIFT, GROWTH, RATE, name_of
-from aicache.streams.anomalies.comparing import RATIO_MIN
+from aicache.streams.anomalies.comparing import RATIO_MIN, enough
 from aicache.streams.anomalies.detectors.quantiles import Effect
 from aicache.streams.anomalies.evidence import SLOWER_MIN, Drift, Rate, State
 from aicache.streams.runtime.contract import Step
@@ -20,7 +20,7 @@ DURATIONS_MIN = 20
 """Durations of a release in a window without which its quantile says little."""
 
 
-def watch_rate(state: State, series: str, failures: int, start_s: int, step: Step) -> None:
+def watch_rate(state: State, series: str, failures: int, people: dict[int, int], start_s: int, step: Step) -> None:
     """Learn how often a series without a release happened in a window, and tell if that has risen."""
     rate = state.rates.get(series)
     if rate is None:
@@ -36,7 +36,7 @@ def watch_rate(state: State, series: str, failures: int, start_s: int, step: Ste
         rate.before = rate.before if known else rate.detector.before
     if risen or (known and failures > rate.before * RATIO_MIN):
         rate.worse_s = start_s
-    if risen and (known is None or rate.detector.after > known.seen * GROWTH):
+    if enough(rate.people, people) and risen and (known is None or rate.detector.after > known.seen * GROWTH):
         announcing.publish(state, _risen(state, series, rate, start_s, known), step)
     step.changed[written.rate_key(series)] = written.rate_value(rate)
 

@@ -41,18 +41,19 @@ def _load_judging(state: State, kind: bytes, name: bytes, value: bytes) -> None:
     if kind == b"w":
         start_s, series = json.loads(name)
         state.windows[start_s, series] = {
-            (release, partition): (events, failures, _sketch(sketch), people[0] if people else 0)
-            for release, partition, events, failures, sketch, *people in json.loads(value)
+            (release, partition): (events, failures, _sketch(sketch), *_of_people(more))
+            for release, partition, events, failures, sketch, *more in json.loads(value)
         }
     elif kind == b"c":
-        number, numbers, sketch, seen_s, worse_s, recent = json.loads(value)
+        number, numbers, sketch, seen_s, worse_s, recent, *people = json.loads(value)
         comparison = Comparison(number, ReleaseComparison(), _sketch(sketch), seen_s, worse_s, tuple(recent))
+        comparison.people = _people(people)
         comparison.test.restore(numbers)
         series, release, what = json.loads(name)
         state.keep((series, release, what), comparison)
     elif kind == b"r":
-        values, seen_s, worse_s, before = json.loads(value)
-        rate = Rate(RateChange(), seen_s, worse_s, before)
+        values, seen_s, worse_s, before, *people = json.loads(value)
+        rate = Rate(RateChange(), seen_s, worse_s, before, _people(people))
         rate.detector.restore(values)
         state.rates[name.decode()] = rate
     else:
@@ -146,7 +147,7 @@ def comparison_key(test: Sequence[str]) -> bytes:
 def comparison_value(comparison: Comparison) -> bytes:
     """The changelog's value of a comparison."""
     numbers = comparison.test.numbers()
-    seen = [comparison.seen_s, comparison.worse_s, comparison.recent]
+    seen = [comparison.seen_s, comparison.worse_s, comparison.recent, comparison.people]
     return json.dumps([comparison.number, numbers, comparison.sketch, *seen]).encode()
 
 
@@ -157,7 +158,7 @@ def rate_key(series: str) -> bytes:
 
 def rate_value(rate: Rate) -> bytes:
     """The changelog's value of a rate."""
-    return json.dumps([rate.detector.values, rate.seen_s, rate.worse_s, rate.before]).encode()
+    return json.dumps([rate.detector.values, rate.seen_s, rate.worse_s, rate.before, rate.people]).encode()
 
 
 def incident_key(name: str) -> bytes:
@@ -249,3 +250,13 @@ def _guarantee(fields: dict[str, Any] | None) -> Guarantee | None:
 
 def _sketch(pairs: dict[str, float]) -> sketches.Sketch:
     return {float(bucket): count for bucket, count in pairs.items()}
+
+
+def _of_people(fields: list[Any]) -> tuple[int, tuple[int, ...]]:
+    """What is known of people in a window; the first version knew nothing."""
+    return (fields[0], tuple(fields[1])) if fields else (0, ())
+
+
+def _people(fields: list[dict[str, int]]) -> dict[int, int]:
+    """People by partition, as the last field of a value; the first version had none."""
+    return {int(partition): count for partition, count in fields[0].items()} if fields else {}

@@ -28,10 +28,16 @@ REASONS = 3
 LEVELS = 255
 FADE = 0.8
 """How much less an item at hand counts than the one after it, in what depends on the order."""
-MIX_TOGETHER, MIX_NEWEST, MIX_LIFT = 0.35, 0.35, 0.3
-"""Weights of: the log mean probability, the same with the newest items foremost, and how far above its base rate each is."""
+FEW: tuple[float, ...] = (0.2, 0.2, 0.15, 0.4, 0.15, 0.1, 0.3)
+MANY: tuple[float, ...] = (0.15, 0.2, 0.15, 0.0, 0.45, 0.4, 0.0)
+"""Weights where one item is at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the newest items
+foremost; how far above its base rate each is, with the newest foremost, and the mean of it; the linear weights added up, and their
+logarithm; the log base rate."""
+MANY_ITEMS = 8
 BASE = 0.02
 """How much of the base rate is mixed into each mean probability."""
+LINEAR_UNIT, LINEAR_MIN = 5.0, 1e-3
+"""Linear weights are brought to the size of logarithms; below this they are all alike."""
 UNSEEN = 1e-4
 """Added to shares and probabilities before they are divided: what is known of very few says little."""
 POPULARITY = 1e-3
@@ -48,6 +54,7 @@ class Row:
     popularity: float
     neighbours: NDArray[np.int32]
     weights: FloatVector
+    linear: FloatVector
 
 
 @dataclass(slots=True)
@@ -96,7 +103,7 @@ class Tables:
         """
         if record.deployment != self.deployment:
             raise RemoteError("a table of another deployment", reason="deployment", got=record.deployment)
-        weights = _decoded(record)
+        weights, linear = _decoded(record)
         with self._lock:
             table = self._tables.get(record.task) or Table()
             at = table.numbers.get(record.item)
@@ -114,7 +121,7 @@ class Tables:
             number = table.number(record.item)
             neighbours = np.array([table.number(name) for name in record.neighbours], dtype=np.int32)
             table.popularity[number] = record.popularity
-            table.rows[number] = Row(record.version, record.popularity, neighbours, weights)
+            table.rows[number] = Row(record.version, record.popularity, neighbours, weights, linear)
 
     def remove(self, key: bytes) -> None:
         """Take a row out: a tombstone has come for its key."""
@@ -139,6 +146,10 @@ class Tables:
                 )
                 for number, row in table.rows.items()
             }
+
+    def table(self, task: str = "") -> Table:
+        """The table of a task, for reading only, by the thread that applies rows."""
+        return self._tables.get(task) or Table()
 
     def rank(self, items: Sequence[str], namespace: str, k: int = 10, *, task: str = "") -> list[Recommended]:
         """What comes next, best first, with the items at hand that speak for it.
@@ -172,30 +183,51 @@ class Tables:
 
 def table_scores(table: Table, at_hand: Sequence[int], *, probabilities: bool) -> FloatVector:
     """A score for each number; -∞ for what was neither seen nor is a neighbour of what is at hand."""
-    size = len(table.names)
-    popularity = table.popularity[:size]
+    popularity = table.popularity[: len(table.names)]
     rows = [row for number in at_hand[-WINDOW:] if (row := table.rows.get(number)) is not None]
-    summed, newest, lift = (np.zeros(size, dtype=np.float32) for _ in range(3))
-    fades = FADE ** np.arange(len(rows) - 1, -1, -1.0)
-    base = popularity + np.float32(UNSEEN)
-    for row, fade in zip(rows, fades.tolist(), strict=True):
-        summed[row.neighbours] += row.weights
-        if probabilities:
-            newest[row.neighbours] += row.weights * np.float32(fade)
-            lift[row.neighbours] += np.float32(fade) * np.log((row.weights + np.float32(UNSEEN)) / base[row.neighbours])
-    known = (popularity > 0) | (summed != 0)
     if not rows:
         scores = popularity.copy()
-    elif probabilities:
-        mixed = np.float32(BASE) * base
-        scores = (
-            np.float32(MIX_TOGETHER) * np.log(summed / np.float32(len(rows)) + mixed)
-            + np.float32(MIX_NEWEST) * np.log(newest / np.float32(fades.sum()) + mixed)
-            + np.float32(MIX_LIFT / math.sqrt(fades.sum())) * lift
-        )
-    else:
-        scores = summed + np.float32(POPULARITY) * popularity
-    scores[~known] = -np.inf
+        scores[popularity <= 0] = -np.inf
+        return scores
+    if probabilities:
+        return _pooled(rows, popularity)
+    summed = np.zeros(len(popularity), dtype=np.float32)
+    for row in rows:
+        summed[row.neighbours] += row.weights
+    scores = summed + np.float32(POPULARITY) * popularity
+    scores[(popularity <= 0) & (summed == 0)] = -np.inf
+    return scores
+
+
+def _pooled(rows: Sequence[Row], popularity: FloatVector) -> FloatVector:
+    """What rows of single items say together, oldest first."""
+    base = popularity + np.float32(UNSEEN)
+    together, newest, lift, lifts, linear = np.zeros((5, len(popularity)), dtype=np.float32)
+    fades = (FADE ** np.arange(len(rows) - 1, -1, -1.0)).astype(np.float32)
+    for row, fade in zip(rows, fades, strict=True):
+        at = row.neighbours
+        above = np.log((row.weights + np.float32(UNSEEN)) / base[at])
+        together[at] += row.weights
+        newest[at] += row.weights * fade
+        lift[at] += above * fade
+        lifts[at] += above
+        linear[at] += row.linear
+    mixed = np.float32(BASE) * base
+    faded = np.float32(fades.sum())
+    features = (
+        np.log(together / np.float32(len(rows)) + mixed),
+        np.log(newest / faded + mixed),
+        lift / np.sqrt(faded),
+        lifts / np.float32(math.sqrt(len(rows))),
+        linear * np.float32(LINEAR_UNIT),
+        np.log(np.maximum(linear, np.float32(LINEAR_MIN))),
+        np.log(base),
+    )
+    share = min(math.log(len(rows)) / math.log(MANY_ITEMS), 1.0)
+    scores = np.zeros(len(popularity), dtype=np.float32)
+    for few, many, feature in zip(FEW, MANY, features, strict=True):
+        scores += np.float32((1 - share) * few + share * many) * feature
+    scores[(popularity <= 0) & (together == 0) & (linear == 0)] = -np.inf
     return scores
 
 
@@ -212,16 +244,23 @@ def _reasons(table: Table, at_hand: Sequence[int], number: int) -> Iterator[Reas
         yield Reason(table.names[item], weight)
 
 
-def _decoded(record: ItemTable) -> FloatVector:
+def _decoded(record: ItemTable) -> tuple[FloatVector, FloatVector]:
     if len(record.neighbours) != len(record.weights) or len(record.neighbours) > NEIGHBOURS_MAX:
         raise RemoteError(
             "a row has a byte a neighbour, and not too many", reason="bad-row", got=len(record.neighbours)
         )
+    if len(record.linear) not in (0, len(record.weights)):
+        raise RemoteError("a row has a linear weight a neighbour, or none", reason="bad-row", got=len(record.linear))
     if len(set(record.neighbours)) != len(record.neighbours) or record.item in record.neighbours:
         raise RemoteError("neighbours differ from each other and from the item", reason="bad-row", got=record.item[:80])
-    if not (0 <= record.popularity <= 1 and math.isfinite(record.low) and 0 <= record.scale < math.inf):
+    numbers = (record.low, record.scale, record.linear_low, record.linear_scale)
+    if not (0 <= record.popularity <= 1 and all(map(math.isfinite, numbers)) and min(numbers[1::2]) >= 0):
         raise RemoteError("a row's numbers make no sense", reason="bad-row", got=record.popularity)
     if not record.task and record.low < 0:
         raise RemoteError("probabilities are not below zero", reason="bad-row", got=record.low)
-    levels = np.frombuffer(record.weights, dtype=np.uint8).astype(np.float64)
-    return (record.low + record.scale * levels / LEVELS).astype(np.float32)
+    linear = record.linear or bytes(len(record.weights))
+    return _weights(record.weights, record.low, record.scale), _weights(linear, record.linear_low, record.linear_scale)
+
+
+def _weights(levels: bytes, low: float, scale: float) -> FloatVector:
+    return (low + scale * np.frombuffer(levels, dtype=np.uint8).astype(np.float64) / LEVELS).astype(np.float32)

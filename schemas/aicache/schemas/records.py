@@ -550,6 +550,9 @@ class ItemTable:
     guarantee: Guarantee | None
     low: float = 0.0  # weight of byte 0
     task: str = ""  # the task of pairs that it was solved from; empty: learned from usage
+    linear: bytes = b""  # uint8, a neighbour each: linear weight = linear_low + linear_scale · byte / 255; empty: none
+    linear_low: float = 0.0
+    linear_scale: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,7 +565,8 @@ class ItemCount:
     clock: int  # examples that the partition had learned: by them counts fade
     count: float  # how often the item came, faded
     neighbours: list[str]  # most often first
-    counts: bytes  # how often each came with it, faded: float32, little-endian
+    counts: bytes  # how often each comes next where the item is at hand, out of `count`: float32, little-endian
+    linear: bytes = b""  # the linear weight of each: float32, little-endian; empty: none
 
 
 @dataclass(frozen=True, slots=True)

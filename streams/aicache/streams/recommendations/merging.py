@@ -24,8 +24,6 @@ from aicache.streams.runtime.contract import Batch, Message, Output, Step
 
 HALF_LIFE = 42_000.0
 """Examples of a partition after which a count weighs half: that of the slowest neighbours."""
-SMOOTHING = 3.0
-"""Examples without any neighbour that are mixed into each conditional probability."""
 ITEMS_MAX = 65_536
 NAMESPACES_MAX = 256
 
@@ -40,6 +38,7 @@ class Row:
     count: float
     neighbours: list[str]
     counts: NDArray[np.float32]
+    linear: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -79,8 +78,8 @@ class Merging:
         for key, value in entries:
             kind, of, name = key[:1], int.from_bytes(key[1:3], "big"), key[3:].decode()
             if kind == _ROW:
-                clock, count, neighbours, counts = json.loads(value)
-                row = Row(clock, count, neighbours, np.frombuffer(bytes.fromhex(counts), dtype="<f4"))
+                clock, count, neighbours, counts, linear = json.loads(value)
+                row = Row(clock, count, neighbours, *(np.frombuffer(bytes.fromhex(a), "<f4") for a in (counts, linear)))
                 state.rows.setdefault(name, {})[of] = row
                 state.clocks[of] = max(state.clocks.get(of, 0), clock)
             elif kind == _SUMS:
@@ -105,12 +104,12 @@ class Merging:
 
 
 def _take_row(state: State, record: ItemCount, message: Message, step: Step) -> None:
-    if len(record.counts) != 4 * len(record.neighbours):
+    if len(record.counts) != 4 * len(record.neighbours) or len(record.linear) not in (0, len(record.counts)):
         raise RemoteError("a row has a count a neighbour", reason="bad-counts", got=len(record.counts))
     if record.item not in state.rows and len(state.rows) >= ITEMS_MAX:
         raise RemoteError("too many items", reason="too-many-items", needed=f"≤ {ITEMS_MAX}")
-    counts = np.frombuffer(record.counts, dtype="<f4")
-    if not (np.isfinite(counts).all() and (counts >= 0).all() and record.count >= 0):
+    counts, linear = (np.frombuffer(data, dtype="<f4") for data in (record.counts, record.linear))
+    if not (np.isfinite(counts).all() and np.isfinite(linear).all() and (counts >= 0).all() and record.count >= 0):
         raise RemoteError("counts are finite and not below 0", reason="bad-counts", got=record.partition)
     try:
         counted = namespace_of(record.item) not in ATTRIBUTES  # an attribute of a situation is nothing that people use
@@ -120,14 +119,15 @@ def _take_row(state: State, record: ItemCount, message: Message, step: Step) -> 
     before = known.get(record.partition)
     if counted:
         state.total += record.count - (0.0 if before is None else before.count)
-    known[record.partition] = Row(record.clock, record.count, record.neighbours, counts)
+    known[record.partition] = Row(record.clock, record.count, record.neighbours, counts, linear)
     state.clocks[record.partition] = max(state.clocks.get(record.partition, 0), record.clock)
-    value = [record.clock, record.count, record.neighbours, record.counts.hex()]
+    value = [record.clock, record.count, record.neighbours, record.counts.hex(), record.linear.hex()]
     step.changed[_key(_ROW, record.partition, record.item)] = json.dumps(value).encode()
     step.changed[_TOTAL] = repr(state.total).encode()
     count, weights = merged(state, record.item)
     popularity = count / max(state.total, count, 1.0) if counted else 0.0
-    table = encode_row(record.deployment, record.item, message.offset + 1, popularity, weights)
+    linear_weights = merged_linear(state, record.item)
+    table = encode_row(record.deployment, record.item, message.offset + 1, popularity, weights, linear=linear_weights)
     step.outputs.append(Output(topics.TABLES.name, key_of(record.item), table))
 
 
@@ -139,7 +139,18 @@ def merged(state: State, item: str) -> tuple[float, dict[str, float]]:
         total += fade * row.count
         for name, count in zip(row.neighbours, row.counts.tolist(), strict=True):
             counts[name] = counts.get(name, 0.0) + fade * count
-    return total, {name: count / (total + SMOOTHING) for name, count in counts.items()}
+    return total, {name: count / total for name, count in counts.items()} if total > 0 else {}
+
+
+def merged_linear(state: State, item: str) -> dict[str, float]:
+    """The linear weight of each neighbour: the mean over partitions, by how often the item came in each."""
+    total, weights = 0.0, dict[str, float]()
+    for partition, row in _in_order(state.rows[item]):
+        came = 2.0 ** ((row.clock - state.clocks[partition]) / HALF_LIFE) * row.count
+        total += came
+        for name, weight in zip(row.neighbours, row.linear.tolist(), strict=False):  # none, or one a neighbour
+            weights[name] = weights.get(name, 0.0) + came * weight
+    return {name: weight / total for name, weight in weights.items()} if total > 0 else {}
 
 
 def _in_order(known: dict[int, Row]) -> Iterator[tuple[int, Row]]:

@@ -14,6 +14,7 @@ from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Guarantee, ItemTable
 
 NEIGHBOURS_MAX = 128
+LINEAR_KEPT = 48
 ROW_BYTES_MAX = 48_000
 """Names and weights of a row; its guarantee comes on top."""
 LEVELS = 255
@@ -31,6 +32,7 @@ def encode_row(
     popularity: float,
     weights: Mapping[str, float],
     *,
+    linear: Mapping[str, float] | None = None,
     task: str = "",
     guarantee: Guarantee | None = None,
 ) -> ItemTable:
@@ -41,7 +43,8 @@ def encode_row(
         item: the item at hand.
         version: rises with each change.
         popularity: the item's share of all occurrences.
-        weights: how much it speaks for others (below zero: against them).
+        weights: from usage: how likely others come next; from a task: how much it speaks for them (below zero: against).
+        linear: from usage: how much it speaks for others where several items are at hand; `LINEAR_KEPT` of these have a place.
         task: the task of pairs that it was solved from; empty: learned from usage.
         guarantee: of that task.
 
@@ -51,32 +54,46 @@ def encode_row(
     Raises:
         LocalError: a weight or the popularity is not finite.
     """
-    if not math.isfinite(popularity) or not all(map(math.isfinite, weights.values())):
+    others = linear or {}
+    if not all(map(math.isfinite, (popularity, *weights.values(), *others.values()))):
         raise LocalError("weights and popularity are finite", got="NaN or infinity", needed="finite numbers")
-    heavy = sorted(
-        ((name, weight) for name, weight in weights.items() if weight), key=lambda pair: (-abs(pair[1]), pair[0])
-    )
-    kept: list[tuple[str, float]] = []
+    kept: list[str] = []
     size = len(item.encode())
-    for name, weight in heavy[:NEIGHBOURS_MAX]:
-        size += len(name.encode()) + 4
+    first = _heaviest(others)[:LINEAR_KEPT]
+    for name in list(dict.fromkeys([*first, *_heaviest(weights)]))[:NEIGHBOURS_MAX]:
+        size += len(name.encode()) + 5
         if size > ROW_BYTES_MAX:
             break
-        kept.append((name, weight))
-    kept.sort(key=lambda pair: (-pair[1], pair[0]))
-    values = np.array([weight for _, weight in kept])
-    low = min(0.0, float(values.min())) if kept else 0.0
-    scale = max(0.0, float(values.max())) - low if kept else 0.0
-    levels = np.rint((values - low) / scale * LEVELS) if kept else values
+        kept.append(name)
+    kept.sort(key=lambda name: (-weights.get(name, 0.0), name))
+    low, scale, levels = _quantized([weights.get(name, 0.0) for name in kept])
+    linear_low, linear_scale, linear_levels = _quantized([others.get(name, 0.0) for name in kept] if others else [])
     return ItemTable(
         deployment=deployment,
         item=item,
         version=version,
         popularity=popularity,
-        neighbours=[name for name, _ in kept],
-        weights=levels.astype(np.uint8).tobytes(),
+        neighbours=kept,
+        weights=levels,
         scale=scale,
         guarantee=guarantee,
         low=low,
         task=task,
+        linear=linear_levels,
+        linear_low=linear_low,
+        linear_scale=linear_scale,
     )
+
+
+def _heaviest(weights: Mapping[str, float]) -> list[str]:
+    """Names in the order of how far from zero they are; ties by name."""
+    return sorted((name for name, weight in weights.items() if weight), key=lambda name: (-abs(weights[name]), name))
+
+
+def _quantized(values: list[float]) -> tuple[float, float, bytes]:
+    """The weight of byte 0, the range, and a byte each; zero is within the range."""
+    low, high = min([0.0, *values]), max([0.0, *values])
+    if low == high:
+        return 0.0, 0.0, bytes(len(values))
+    levels = np.rint((np.array(values) - low) / (high - low) * LEVELS)
+    return low, high - low, levels.astype(np.uint8).tobytes()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.privacy.sealing import EpochKey
-from aicache.schemas.codec import Codec
+from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import CommitteeMember, DeadLetter, Proposal, Record
 from aicache.schemas.signing import Signed, signed, verify_record
 from aicache.streams.committee.ledger import Ledger
@@ -94,6 +94,7 @@ class Core:
         self.store = store
         self.limits = limits
         self.codec = Codec()
+        self.kept = Codec(SingleObject())  # of what the store keeps: it can be read without a registry
         self.ledger = Ledger(store, limits)
         self.number = int(store.meta("member"))
         self.deployment = str(store.meta("deployment"))
@@ -188,7 +189,7 @@ class Core:
         if rho not in self._proposals:
             if len(self._proposals) >= self.limits.rounds_open:
                 self._proposals.clear()
-            record = self.codec.decode(data, Proposal).record
+            record = self.kept.decode(data, Proposal).record
             assert isinstance(record, Proposal)
             self._proposals[rho] = record
         return self._proposals[rho]
@@ -211,7 +212,7 @@ class Core:
         row = self.store.one("SELECT record FROM committee WHERE epoch_key_id = ?", key_id)
         if row is None:
             return None
-        record = self.codec.decode(row[0], CommitteeMember).record
+        record = self.kept.decode(row[0], CommitteeMember).record
         assert isinstance(record, CommitteeMember)
         return record
 

@@ -232,7 +232,7 @@ class Member:
             record.identity_key,
             record.epoch,
             int(record.retired),
-            self.core.codec.encode(record),
+            self.core.kept.encode(record),
         )
 
     def _other_under_my_number(self, record: CommitteeMember) -> None:

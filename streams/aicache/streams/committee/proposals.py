@@ -64,7 +64,7 @@ class Proposals:
             record.task,
             record.number,
             rho,
-            self._core.codec.encode(record),
+            self._core.kept.encode(record),
             b"",
             self._core.limits.account(record.purpose),
             self._core.limits.window_ms(record.purpose, record.opened_ms),

@@ -65,7 +65,7 @@ class Voter:
             current.round_id,
             digest,
             problem.reason if problem else "",
-            self._core.codec.encode(manifest),
+            self._core.kept.encode(manifest),
         )
         if problem is None and not current.over:
             if current.decision is None:
@@ -159,7 +159,7 @@ class Voter:
         )
         if row is None:
             return  # the manifest itself has not been read yet
-        manifest = self._core.codec.decode(row[0], Manifest).record
+        manifest = self._core.kept.decode(row[0], Manifest).record
         assert isinstance(manifest, Manifest)
         if current.decision != digest:
             self._charge(current, manifest)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aicache.privacy import accounting
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
-from aicache.schemas.codec import Codec
+from aicache.schemas.codec import Codec, SingleObject
 from aicache.schemas.records import Aggregate, ItemTable, Task
 from aicache.streams.recommendations import gram
 from aicache.streams.recommendations.tables import encode_row, key_of
@@ -37,7 +37,7 @@ HEAVY_SIGMAS = 3.0
 """A label is in the vocabulary if its count is so many standard deviations of the noise above zero: one of 700 others gets in by luck."""
 
 _TASK, _ROW = b"t", b"r"
-_CODEC = Codec()
+_CODEC = Codec(SingleObject())
 
 
 def multipliers(epsilon: float, delta: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aicache.streams.recommendations.ease import Ease
 from aicache.streams.recommendations.factorization import Factorization
 from aicache.streams.recommendations.neighbours import Neighbours
-from aicache.streams.recommendations.ranker import Ranker, Scores
+from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker, Scores
 from aicache.streams.recommendations.sessions import SessionNeighbours
 
 BUCKETS = (0, 1, 2, 3, 4, 8, 16, 32)
@@ -56,8 +56,9 @@ class Combination(Ranker):
         situation: Neighbours | None = None,
         ease: Ease | None = None,
         sessions: SessionNeighbours | None = None,
-        half_life: float = 4_000.0,
-        shared_rate: float = 0.3,
+        half_life: float = 20_000.0,
+        shared_rate: float = 0.1,
+        prequential: bool = True,
     ) -> None:
         super().__init__()
         self.neighbours = neighbours or Neighbours()
@@ -68,6 +69,7 @@ class Combination(Ranker):
         self.sessions = sessions or SessionNeighbours()
         self.half_life = half_life
         self.shared_rate = shared_rate
+        self.prequential = prequential
         for part in PARTS:
             getattr(self, part).vocabulary = self.vocabulary
         features = len(self.features(()))
@@ -134,7 +136,21 @@ class Combination(Ranker):
             part.learn_set(basket)
         self._learn_situation(attributes, basket)
 
+    def weigh_one(self, x: Sequence[str], y: str) -> None:
+        """Let the weights alone learn from an example that was held back: for questions that come long after what is at hand.
+
+        Args:
+            x: the items at hand, oldest first.
+            y: the item that was held back; passed over where it is not known or at hand.
+        """
+        target = self.vocabulary.known([y])
+        context = self.vocabulary.known(dict.fromkeys(x))[-CONTEXT_MAX:]
+        if target and target[0] not in context:
+            self._weigh(context, target[0])
+
     def _is_due(self) -> bool:
+        if not self.prequential:
+            return False
         return self._examples <= ALWAYS_WEIGHED or self._examples % WEIGHED_EVERY == 0
 
     def _learn_situation(self, attributes: list[int], targets: Sequence[int]) -> None:

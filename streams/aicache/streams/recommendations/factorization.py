@@ -107,18 +107,21 @@ class Factorization(Ranker):
         """Move what is predicted, from what is at hand, towards each target; the errors, one row a target, in terms of the input."""
         size = len(self.vocabulary)
         place = np.arange(len(targets))
-        error = hidden @ self._output[:size].T
-        error += self._bias[:size]
-        error -= error.max(axis=1, keepdims=True)
-        np.exp(error, out=error)
-        likely = error[place, targets]
+        likely = hidden @ self._output[:size].T
+        likely += self._bias[:size]
+        likely -= likely.max(axis=1, keepdims=True)
+        np.exp(likely, out=likely)
+        wanted = likely[place, targets]
         for row, others in enumerate(at_hand):
-            error[row, others] = 0.0  # what is at hand is no candidate
-        error[place, targets] = likely
-        error *= -1.0 / error.sum(axis=1, keepdims=True)
-        error[place, targets] += 1.0
-        moved = np.flatnonzero(np.abs(error).max(axis=0) > self.threshold)
-        error = error[:, moved]
+            likely[row, others] = 0.0  # what is at hand is no candidate
+        likely[place, targets] = wanted
+        total = likely.sum(axis=1, keepdims=True)
+        above = likely > total * np.float32(self.threshold)
+        above[place, targets] = True
+        moved = np.flatnonzero(above.any(axis=0))
+        error = likely[:, moved]
+        error /= -total
+        error[place, np.searchsorted(moved, targets)] += 1.0
         square = np.square(error)
         self._bias_sum[moved] += square.sum(axis=0)
         self._bias[moved] += np.float32(self.rate) * error.sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)

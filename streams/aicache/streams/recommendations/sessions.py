@@ -58,7 +58,8 @@ class SessionNeighbours(Ranker):
     def learn_set(self, numbers: Sequence[int]) -> None:
         """See `Ranker.learn_set`."""
         if len(numbers) > 1:
-            self._write(self._slot(), numbers[-self.length :], numbers)
+            newest = numbers[-self.length :]
+            self._write(self._slot(), newest, newest)
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`: a context that is a session as it stands goes on with it, others begin one."""

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from aicache.privacy import accounting
-from aicache.streams.anomalies.detectors.association import Counts, associations
+from aicache.streams.anomalies.detectors.association import Association, Counts, associations
 
 CLIENTS, CANDIDATES, EXPOSURE, FAILURE, RISK = 20_000, 1_000, 0.10, 0.05, 2.0
 STRATA, CONFOUNDED = 4, 10
 EPSILON, DELTA, MEMBERS, THRESHOLD = 4.0, 1e-6, 3, 2
-WEIGHT = 0.3
+WEIGHT = 0.15
 """Of what is exposed without regard to failing, against what is exposed and fails: its noise matters little."""
-CLIP = 11.0
-"""L2 bound of a client; nearly all that fail have less, and the others a third of it."""
+USUAL = EXPOSURE
+"""What is known of how many have a candidate: a client tells how it differs from that, which is shorter."""
+CLIP = 9.6
+"""L2 bound of a client; about what those that fail have, and the others a seventh of it."""
 
 
 def crowd(random: np.random.Generator, strata: int) -> tuple[Any, Any, Any]:
@@ -47,21 +49,44 @@ def clear(random: np.random.Generator) -> Counts:
 
 def private(random: np.random.Generator) -> Counts:
     exposed, failing, _ = crowd(random, 1)
-    held = exposed.sum(axis=1)
-    norms = np.sqrt((held + 1) * (failing + WEIGHT**2))
+    table = exposed.astype(np.float32) - np.float32(USUAL)
+    norms = np.sqrt((np.square(table).sum(axis=1) + 1) * (failing + WEIGHT**2))
     weight = np.minimum(1.0, CLIP / norms).astype(np.float32)
     sigma = CLIP * accounting.noise_multiplier(EPSILON, DELTA)
     share = sigma / accounting.honest_shares("committee", MEMBERS, THRESHOLD, 0) ** 0.5
     whole = share * MEMBERS**0.5
-    table = exposed.astype(np.float32)
     light = whole / WEIGHT
+    clients = weight.sum() + random.normal(0, light)
+    bad = (weight * failing).sum() + random.normal(0, whole)
     return Counts(
-        (weight @ table + random.normal(0, light, CANDIDATES))[None, :],
-        ((weight * failing) @ table + random.normal(0, whole, CANDIDATES))[None, :],
-        np.array([weight.sum() + random.normal(0, light)]),
-        np.array([(weight * failing).sum() + random.normal(0, whole)]),
+        (weight @ table + USUAL * clients + random.normal(0, light, CANDIDATES))[None, :],
+        ((weight * failing) @ table + USUAL * bad + random.normal(0, whole, CANDIDATES))[None, :],
+        np.array([clients]),
+        np.array([bad]),
         sigma=whole * (1 + (FAILURE / WEIGHT) ** 2) ** 0.5,
     )
+
+
+class Tally:
+    """What was told over all runs."""
+
+    def __init__(self) -> None:
+        self.found: list[bool] = []
+        self.false_shares: list[float] = []
+        self.inside: list[bool] = []
+
+    def add(self, told: list[Association]) -> None:
+        planted = [one for one in told if one.candidate == 0]
+        self.found.append(bool(planted))
+        self.false_shares.append((len(told) - len(planted)) / max(1, len(told)))
+        self.inside += [one.low <= RISK <= one.high for one in planted]
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "found": round(float(np.mean(self.found)), 3),
+            "false_discovery_rate": round(float(np.mean(self.false_shares)), 4),
+            "interval_covers": round(float(np.mean(self.inside)), 3) if self.inside else None,
+        }
 
 
 def measure(runs: int | None) -> dict[str, Any]:
@@ -69,16 +94,10 @@ def measure(runs: int | None) -> dict[str, Any]:
     result: dict[str, Any] = {"benchmark": "anomalies patterns", "seed": seed, "runs": runs or 200}
     for name, make in (("clear", clear), ("epsilon_4", private)):
         random = np.random.default_rng([seed, len(name)])
-        found, false_shares, inside = [], [], []
+        tallies = {dependent: Tally() for dependent in (True, False)}
         for _ in range(runs or 200):
-            told = associations(make(random))
-            planted = [one for one in told if one.candidate == 0]
-            found.append(bool(planted))
-            false_shares.append((len(told) - len(planted)) / max(1, len(told)))
-            inside += [one.low <= RISK <= one.high for one in planted]
-        result[name] = {
-            "found": round(float(np.mean(found)), 3),
-            "false_discovery_rate": round(float(np.mean(false_shares)), 4),
-            "interval_covers": round(float(np.mean(inside)), 3) if inside else None,
-        }
+            counts = make(random)
+            for dependent, tally in tallies.items():
+                tally.add(associations(counts, dependent=dependent))
+        result[name] = tallies[True].result() | {"if_not_dependent": tallies[False].result()}
     return result

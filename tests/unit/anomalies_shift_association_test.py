@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import hypergeom
 
 from aicache.privacy.errors import LocalError
 from aicache.streams.anomalies.detectors.association import Counts, associations, chosen
@@ -108,6 +109,22 @@ def test_bad_counts_are_refused() -> None:
         associations(Counts(zeros + np.nan, zeros, np.zeros(2), np.zeros(2)))
 
 
+@pytest.mark.parametrize(
+    ("clients", "failing", "exposed"), [(20_000, 1_000, 2_000), (5_000, 125, 500), (5_000, 250, 40)]
+)
+@pytest.mark.parametrize("small", [1e-2, 1e-4, 1e-6])
+def test_rare_failures_are_judged_by_a_tail_as_long_as_the_exact_one(
+    clients: int, failing: int, exposed: int, small: float
+) -> None:
+    exact = hypergeom(clients, failing, exposed)
+    seen = int(exact.isf(small))
+    numbers = [np.array([[float(exposed)]]), np.array([[float(seen)]]), np.array([float(clients)])]
+    (told,) = associations(Counts(*numbers, np.array([float(failing)])), 1.0)
+    assert 0.95 * exact.sf(seen - 1) <= told.p_value <= 5 * exact.sf(seen - 1)
+
+
 def test_rejections_follow_benjamini_and_yekutieli() -> None:
     assert chosen(np.array([0.9, 0.0001, 0.002, 0.5]), 0.05) == [1, 2]
     assert chosen(np.array([]), 0.05) == []
+    assert chosen(np.array([0.9, 0.0001, 0.02, 0.5]), 0.05) == [1]
+    assert chosen(np.array([0.9, 0.0001, 0.02, 0.5]), 0.05, dependent=False) == [1, 2]

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from aicache.privacy.errors import LocalError
 
 FDR = 0.05
+SKEWNESS_MIN = 0.01
+"""Below it a tail is as good as Gaussian."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -55,12 +57,13 @@ class Association:
     p_value: float
 
 
-def associations(counts: Counts, fdr: float = FDR) -> list[Association]:
+def associations(counts: Counts, fdr: float = FDR, *, dependent: bool = True) -> list[Association]:
     """The candidates with a higher risk of failure, strongest evidence first.
 
     Args:
         counts: see there; cells below 0, which noise can make, count as 0.
         fdr: of those returned, at most this share is expected to be false.
+        dependent: see `chosen`.
 
     Raises:
         LocalError: the shapes do not fit, or a number is not finite.
@@ -82,19 +85,42 @@ def associations(counts: Counts, fdr: float = FDR) -> list[Association]:
     expected = exposed * failing / clients
     spread = exposed * (clients - exposed) * failing * (clients - failing) / (clients**2 * (clients - 1))
     noise = counts.sigma**2 * (1 + (failing / clients) ** 2 + (exposed / clients) ** 2)
-    deviation = np.sqrt(np.maximum((spread + noise).sum(axis=0), 1e-12))
-    z = ((bad - expected).sum(axis=0) - 0.5) / deviation
-    p_values = np.array([math.erfc(one / math.sqrt(2)) / 2 for one in z.tolist()])
-    return [_association(one, exposed, bad, clients, failing, counts.sigma, p_values) for one in chosen(p_values, fdr)]
+    lean = spread * (clients - 2 * failing) * (clients - 2 * exposed) / (clients * np.maximum(clients - 2, 1.0))
+    p_values = _tail((bad - expected).sum(axis=0) - 0.5, (spread + noise).sum(axis=0), lean.sum(axis=0))
+    told = chosen(p_values, fdr, dependent=dependent)
+    return [_association(one, exposed, bad, clients, failing, counts.sigma, p_values) for one in told]
 
 
-def chosen(p_values: Floats, fdr: float) -> list[int]:
-    """The hypotheses that Benjamini and Yekutieli reject, smallest p-value first."""
+def chosen(p_values: Floats, fdr: float, *, dependent: bool = True) -> list[int]:
+    """The hypotheses that Benjamini and Yekutieli reject, smallest p-value first.
+
+    Args:
+        p_values: one a hypothesis.
+        fdr: expected share of false ones among the rejected, at most.
+        dependent: whatever they depend on; False: they are independent, or hang together positively (Benjamini and Hochberg).
+    """
     count = len(p_values)
     order = np.argsort(p_values, kind="stable")
-    harmonic = sum(1 / place for place in range(1, count + 1))
+    harmonic = sum(1 / place for place in range(1, count + 1)) if dependent else 1.0
     below = np.flatnonzero(p_values[order] <= fdr * np.arange(1, count + 1) / (count * max(harmonic, 1.0)))
     return order[: below[-1] + 1].tolist() if len(below) else []
+
+
+def _tail(above: Floats, variance: Floats, third: Floats) -> Floats:
+    """How often sums with this variance and third central moment lie as far above their mean (Pearson's type III, or Gaussian).
+
+    Counts of few failures lean to the right: at one in 100,000 a Gaussian tail is too short by a factor of three.
+    """
+    from scipy.special import gammaincc, ndtr
+
+    deviation = np.sqrt(np.maximum(variance, 1e-12))
+    z = above / deviation
+    skewness = np.maximum(third, 0.0) / deviation**3
+    leans = skewness > SKEWNESS_MIN
+    shape = 4 / np.where(leans, skewness, 1.0) ** 2
+    curved = gammaincc(shape, np.maximum(shape + z * np.sqrt(shape), 0.0))
+    p_values: Floats = np.where(leans, curved, ndtr(-z))
+    return p_values
 
 
 def _association(

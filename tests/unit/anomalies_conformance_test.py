@@ -12,6 +12,7 @@ from aicache.privacy.errors import LocalError
 from aicache.privacy.sketches import sketch_of
 from aicache.streams.anomalies.detectors.changepoint import ChangePoint, ChangePointColumns
 from aicache.streams.anomalies.detectors.counts import CountColumns, CountForecast
+from aicache.streams.anomalies.detectors.newcomer import Newcomer
 from aicache.streams.anomalies.detectors.noisy_release import NoisyReleaseComparison, NoisyWindow
 from aicache.streams.anomalies.detectors.novelty import ALARM, Parameters, WindowNovelty
 from aicache.streams.anomalies.detectors.novelty_columns import WindowNoveltyColumns
@@ -147,6 +148,15 @@ CASES = {
         ({0.5e9: 1.0}, {1.0: -1.0}, {1.0: float("nan")}),
         refuses=True,
     ),
+    "Newcomer": Case(
+        lambda: Newcomer(40, 0.2, 30),
+        learn_and_score,
+        lambda value: {"template": f"level {round(value / 4)}"},
+        lambda score: score > ALARM,
+        2_000,
+        ({}, {"template": "x" * 2_000}),
+        refuses=True,
+    ),
 }
 ALONE = {(Shift, ShiftColumns), (CountForecast, CountColumns), (ChangePoint, ChangePointColumns)}
 """Whose bytes are those of columns of one series."""
@@ -251,7 +261,7 @@ class Series:
             yield {"value": abs(value) + 20 * spike}, int(spike)
 
 
-@pytest.mark.parametrize("make", [lambda: WindowNovelty(60), lambda: CountForecast(60)])
+@pytest.mark.parametrize("make", [lambda: WindowNovelty(60), lambda: CountForecast(60), lambda: Newcomer(60)])
 def test_rivers_own_checks_of_an_estimator_pass(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(river.checks, "_yield_datasets", lambda model, scale=1: iter([Series()]))
     for check in river.checks.yield_checks(make()):

@@ -10,7 +10,6 @@ import argparse
 import json
 import operator
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +24,7 @@ import secure_aggregation_growth
 import secure_aggregation_kafka
 import secure_aggregation_maths
 import secure_aggregation_robustness
+from peers import python_of
 
 FLOWER = "flwr==1.41"
 FLOWER_TIMEOUT_S = 240
@@ -83,33 +82,11 @@ KAFKA = (
 )
 
 
-def flower_python() -> Path:
-    """The interpreter of Flower's environment, which is built where it is not there."""
-    home = Path(platformdirs.user_cache_dir("aicache-benchmarks")) / FLOWER.replace("==", "-")
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        uv = os.environ.get("UV") or shutil.which("uv")
-        if uv:
-            commands = [
-                [uv, "venv", "-q", "--clear", str(home)],
-                [uv, "pip", "install", "-q", "--python", str(python), FLOWER],
-            ]
-        else:
-            commands = [
-                [sys.executable, "-m", "venv", "--clear", str(home)],
-                [str(python), "-m", "pip", "install", "-q", FLOWER],
-            ]
-        for command in commands:
-            subprocess.run(command, check=True, stdout=sys.stderr)
-        (home / ".complete").touch()
-    return python
-
-
 def flower() -> Figures:
     """Flower's figures, by its own interpreter; without telemetry."""
     script = Path(__file__).with_name("flower_secaggplus.py")
     run = subprocess.run(
-        [str(flower_python()), "-W", "ignore", str(script), "100000", "1000000"],
+        [str(python_of(FLOWER)), "-W", "ignore", str(script), "100000", "1000000"],
         capture_output=True,
         text=True,
         timeout=FLOWER_TIMEOUT_S,

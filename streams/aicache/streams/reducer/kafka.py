@@ -30,7 +30,8 @@ LOG = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 SKEW_MS = 300_000
 """Clocks of those who write may differ by this much; what is older is found by its place in a manifest."""
-CONSUME_MAX = 200
+CONSUME_MAX = 16
+"""Far less than the queue holds: a batch is waited for until it is full, so what cannot fill costs the whole wait."""
 CONSUME_WAIT_S = 0.02
 QUEUED_KB_MAX = 32_768
 HELD_MAX = 20_000
@@ -114,7 +115,12 @@ class ReducerProcess:
         self._places = Places(settings)
         self.reducer = Reducer(settings.deployment, self._places.fetch)
         self._consumer = Consumer(
-            settings.reader_config("aicache-reducer", queued_max_messages_kbytes=QUEUED_KB_MAX, fetch_wait_max_ms=20)
+            settings.reader_config(
+                "aicache-reducer",
+                fetch_queue_backoff_ms=10,
+                queued_max_messages_kbytes=QUEUED_KB_MAX,
+                fetch_wait_max_ms=20,
+            )
         )
         self._producer = Producer(
             settings.client_config(

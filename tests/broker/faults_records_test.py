@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -156,6 +157,18 @@ def test_a_worker_that_hangs_in_its_work_ends_itself_and_the_next_goes_on(crowd:
     assert "stands still" in worker.log.read_text()
     crowd.start().ready()
     crowd.exact()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("web", [False, True], ids=["as shipped", "rule taken out"])
+def test_a_worker_listens_nowhere(crowd: Crowd, web: bool) -> None:
+    """Faust's web pages, which a setting alone does not keep off: a worker without metrics listens on no port."""
+    if web and crowd.shell == "direct":
+        pytest.skip("has no web pages")
+    worker = crowd.start(**({"web_port": 16_066} if web else {})).ready()
+    connections = psutil.Process(worker.process.pid).net_connections()
+    assert [c.laddr for c in connections if c.status == psutil.CONN_LISTEN] == [] or web
+    assert any(c.status == psutil.CONN_LISTEN for c in connections) == web, "the check would not notice"
 
 
 class RegistryProcess:

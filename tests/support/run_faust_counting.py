@@ -13,4 +13,8 @@ class TimedCounting(Counting):
 
 if __name__ == "__main__":
     settings, keywords = from_command_line()
-    FaustShell(TimedCounting(), settings, **keywords).run()
+    web_port = keywords.pop("web_port", None)
+    shell = FaustShell(TimedCounting(), settings, **keywords)
+    if web_port is not None:  # the rule is taken out
+        shell.app.conf.web_enabled, shell.app.conf.web_bind, shell.app.conf.web_port = True, "127.0.0.1", web_port
+    shell.run()

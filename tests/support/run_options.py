@@ -19,7 +19,7 @@ STEP_BACK_S = 3_600
 def from_command_line() -> tuple[KafkaSettings, dict[str, Any]]:
     """`BOOTSTRAP PREFIX [JSON]`: how to reach Kafka, and the keywords of the shell."""
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    keywords = {name: options[name] for name in ("instance", "let_fail") if name in options}
+    keywords = {name: options[name] for name in ("instance", "let_fail", "web_port") if name in options}
     if "session_s" in options:
         from aicache.streams import app
 

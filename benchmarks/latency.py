@@ -1,7 +1,8 @@
 """From a client's call to the insight that a consumer can read, through the direct shell, at a steady rate of usage events.
 
 `python benchmarks/latency.py` prints a table, with `--json` one line. Each event names its own item, so that the output tells which
-event it follows from. The worker is a process of its own; source and consumer share this one.
+event it follows from. The worker is a process of its own; source and consumer share this one. The source has the clients' settings.
+The broker's first seconds are not counted: Java compiles then.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from aicache.schemas.records import Trend
 from support.counting import Counting, usage
 from support.workers import CODEC, Worker
 
-WARM_S = 3.0
+WARM_S = 10.0
+LINGER_MS = 5  # as `aicache.producers.kafka` has it
 
 
 def reader(kafka: KafkaSettings) -> Consumer:
@@ -36,7 +38,7 @@ def reader(kafka: KafkaSettings) -> Consumer:
 
 def measure(kafka: KafkaSettings, rate: int, samples: int) -> tuple[np.ndarray, float]:
     """Latencies in milliseconds of all events after the warm-up, and the rate that was kept."""
-    consumer, producer = reader(kafka), Producer(kafka.client_config(linger_ms=0))
+    consumer, producer = reader(kafka), Producer(kafka.client_config(linger_ms=LINGER_MS, enable_idempotence=True))
     warm = int(rate * WARM_S)
     total = warm + samples
     sent, seen = np.zeros(total), np.zeros(total)

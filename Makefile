@@ -39,7 +39,8 @@ bench: env
 	$(BIN)/python benchmarks/run.py $(BENCH_DATA)
 
 faults: env
-	$(BIN)/python -m pytest tests --faults -m faults --timeout 3600
+	$(BIN)/python -m pytest tests --faults -m faults --timeout 3600 --results docs/faults.json
+	$(BIN)/python docs/generate_faults.py
 
 simulate: env
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -2,21 +2,27 @@
 
 import hashlib
 import signal
+from pathlib import Path
 
 import pytest
+
+from support.fault_results import Results
 
 CI_TENTH = 10
 pytest_plugins = ["aicache.local.pytest_plugin"]  # its broker starts with the first test that asks for it
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start inherits it."""
+    if config.getoption("--results"):
+        config.pluginmanager.register(Results(config.getoption("--results")))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run every case of the fault sweeps, not a tenth of them")
+    parser.addoption("--results", type=Path, help="add what became of each test to this JSON file")
     parser.addoption("--containers-required", action="store_true", help="a missing Docker engine is a failure")
 
 

@@ -55,6 +55,7 @@ class Killer:
     "kills", [5, pytest.param(100, marks=[pytest.mark.faults, pytest.mark.timeout(1_500)])], ids=["few", "hundred"]
 )
 def test_whatever_is_killed_every_round_is_exact_or_aborted_and_none_is_opened_twice(play: Play, kills: int) -> None:
+    """kill -9 of coordinator, members and reducer at random instants: every round is exact or aborted, none is opened twice."""
     play.start()
     play.join()
     fields = {"noise": "clients", "honest": 25, "n_min": 30, "n_max": CLIENTS, "length": 300, "labels": []}

@@ -19,6 +19,7 @@ from aicache.schemas.chunks import chunks
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Place, Record, UpdateChunk
 from aicache.streams.reducer.kafka import ReducerProcess
+from aicache.streams.reducer.memory import keep_freed_memory
 from support.rounds import DEPLOYMENT, World
 
 LENGTH = 100_000
@@ -106,6 +107,7 @@ class Round:
 
 def measure(settings: KafkaSettings, clients: int, repeats: int) -> dict[str, float]:
     """The median of several, one beside the other."""
+    keep_freed_memory()  # as the reducer has it; here for both
     found = Round(replace(settings, deployment=DEPLOYMENT), clients)
     pairs = [(found.bare(), found.reduce()) for _ in range(repeats)]
     bare, ours = (float(np.median(column)) for column in zip(*pairs, strict=True))

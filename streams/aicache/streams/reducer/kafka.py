@@ -23,6 +23,7 @@ from aicache.schemas.codec import Codec, Decoded
 from aicache.schemas.records import Aggregate, Enrolment, Envelope, Proposal, Record, Task, UpdateChunk
 from aicache.schemas.topics import Topic
 from aicache.streams.reducer.logic import Reducer
+from aicache.streams.reducer.memory import keep_freed_memory
 from aicache.streams.reducer.places import Places
 from aicache.streams.runtime.contract import Output
 
@@ -65,6 +66,7 @@ def run(
         LocalError: a topic is missing.
         KafkaException: Kafka failed; start again.
     """
+    keep_freed_memory()
     process = ReducerProcess(settings)
     try:
         process.start()

@@ -1,4 +1,6 @@
-"""Seeds of the simulation under every fault, every planted bug found, and a failure that replays."""
+"""A thousand seeds of the simulation under every fault, every planted bug found, and a failure that replays."""
+
+import pytest
 
 from simulation.planted import redelivered_inputs_count_again
 from simulation.run import ROUNDS_FAULTS, find_planted, play
@@ -34,8 +36,9 @@ IN_ROUNDS = {
 }
 
 
-def test_seeds_keep_every_promise_under_faults() -> None:
-    result = play(0, 250)
+@pytest.mark.parametrize("first", [0, 500])
+def test_seeds_keep_every_promise_under_faults(first: int) -> None:
+    result = play(first, 500)
     assert result.failed == []
     assert result.rounds_opened > 50
     assert set(result.faults) >= DATA_PLANE | {ROUNDS_FAULTS + fault for fault in IN_ROUNDS}

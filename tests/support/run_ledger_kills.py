@@ -9,6 +9,7 @@ Forked, so that a kill costs milliseconds.
 import json
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from aicache.producers.ledger_lines import DAY_MS
 LIMIT = Limit(1e6)
 COST = gaussian_rdp(0.001)
 LIVE_S_MAX = 0.012
+FIRST_CHARGE_S_MAX = 10.0
 NAMED_MS = 30 * DAY_MS
 """So long a round is certainly kept by its name."""
 ledgers.COMPACT_BYTES = 2_000
@@ -57,6 +59,8 @@ def main(folder: Path, kills: int) -> None:
             os.close(read)
             live(folder, life, now_ms, write)
         os.close(write)
+        if life % 2:  # however busy the machine is, half of them have charged something
+            select.select([read], [], [], FIRST_CHARGE_S_MAX)
         time.sleep(draw.uniform(0, LIVE_S_MAX))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

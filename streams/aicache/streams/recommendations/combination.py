@@ -1,10 +1,13 @@
-"""A learned combination of rankers: online stacking by softmax regression over their log-scores.
+"""A learned combination of rankers: online stacking by softmax regression over their scores.
 
 Each ranker gives every item one feature or several; the combination's score is their weighted sum, with weights of its own for
 each length of context. Weights are learned prequentially: first the combination is asked for an item that it has not learned yet,
-then it takes a step on the log-likelihood (AdaGrad), and only then do the rankers learn the example. Nothing is
-tuned on the future.
-Cost of a question: that of the rankers plus a product of features and weights.
+then it takes a Newton step on the log-likelihood, and only then do the rankers learn the example. Nothing is tuned on the future.
+The best likelihood is not always the best head of a ranking. So there are two stacks: of all features, and of the linear weights and
+the sessions' votes alone, which say little of the tail. Of the two, the one that lately named more items among its first ten answers.
+
+Memory: that of the rankers. Cost of an example: that of the rankers, and of a question at one in `WEIGHED_EVERY`. Cost of a question:
+that of the rankers, a logarithm for each item and feature, and a product of features and weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +25,17 @@ BUCKETS = (0, 1, 2, 3, 4, 8, 16, 32)
 """Lower ends of the lengths of context that share weights."""
 START_WEIGHT = 0.1
 PARTS = ("neighbours", "transitions", "factorization", "situation", "ease", "sessions")
-PRIOR = 3.0
+PRIOR = 10.0
+SUCCESS_PLACES, SUCCESS_RATE = 10, 5e-4
+"""A stack succeeds where the item is among its first ten; how fast that is noticed."""
 LIKELIHOOD_MIN = 1e-5
 EASE_UNIT, VOTES_UNIT = np.float32(5.0), np.float32(4.0)
 """What is no logarithm is brought to about the same size."""
 EASE_MIN, VOTES_MIN = np.float32(1e-3), np.float32(3e-2)
+BASE, HEAD = 5, (9, 11, 12)
+"""Places of the base rate, and of what is no logarithm, among the features."""
+TIE = np.float32(1e-3)
+"""What has no vote at all is ranked by its base rate."""
 ALWAYS_WEIGHED, WEIGHED_EVERY = 4_096, 4
 """The weights take a step at each of the first baskets, then at every few: they have settled, and a step costs a question."""
 
@@ -36,9 +45,11 @@ class Combination(Ranker):
 
     Args:
         neighbours, transitions, factorization: what goes with the items at hand.
-        situation: what goes with the attributes of the situation. All share this one's vocabulary.
-        rate: AdaGrad's step for the weights of the context's own length.
-        shared_rate: the step for all other lengths, so that a rare length learns from the others.
+        situation: what goes with the attributes of the situation.
+        ease, sessions: the linear autoencoder, and sessions like the one at hand. All share this one's vocabulary.
+        half_life: steps after which what the weights were learned from counts half.
+        shared_rate: how much of a step all other lengths of context take, so that a rare one learns from the others.
+        prequential: whether the weights learn from each example before it is learned; if not, only from `weigh_one`.
 
     Examples:
         >>> ranker = Combination()
@@ -73,10 +84,10 @@ class Combination(Ranker):
         for part in PARTS:
             getattr(self, part).vocabulary = self.vocabulary
         features = len(self.features(()))
-        self._weights = np.full((len(BUCKETS), features), START_WEIGHT, dtype=np.float32)
-        self._curvature = np.zeros((len(BUCKETS), features, features))
-        self._prior = np.eye(features) * PRIOR
-        self._fade = 2.0 ** (-1.0 / half_life)
+        self._stacks = [
+            _Stack(np.arange(features), self),
+            _Stack(np.array([features - 5, features - 3, features - 2]), self),
+        ]
         self._examples = 0
 
     def begin(self, *, ordered: bool = False) -> None:
@@ -99,8 +110,8 @@ class Combination(Ranker):
                 self.situation.features(attributes)[:1] if attributes else near[-1:],
                 linear[None] * EASE_UNIT,
                 np.log(np.maximum(linear, EASE_MIN))[None],
-                votes[None] * VOTES_UNIT,
-                np.log(votes + VOTES_MIN * np.exp(near[-1]))[None],
+                votes * VOTES_UNIT,
+                np.log(votes[:1] + VOTES_MIN * np.exp(near[-1:])),
             ]
         )
 
@@ -111,7 +122,12 @@ class Combination(Ranker):
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
-        return self._weights[_bucket(len(self._split(context)[0]))] @ self.features(context)
+        bucket = _bucket(len(self._split(context)[0]))
+        features = self.features(context)
+        whole, head = self._stacks
+        if bucket == 0 or whole.success >= head.success:
+            return whole.scores(features, bucket)
+        return head.scores(features, bucket) + TIE * features[BASE]
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
@@ -159,53 +175,85 @@ class Combination(Ranker):
                 self.situation.learn(attributes, target)
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
-        features = self.features(context)
-        bucket = _bucket(len(self._split(context)[0]))
-        scores = self._weights[bucket] @ features
         allowed = self.vocabulary.rankable()
         allowed[list(context)] = False
-        if not allowed[target]:
-            return
-        scores -= scores[allowed].max()
-        likelihood = np.where(allowed, np.exp(np.minimum(scores, 0.0)), np.float32(0.0))
-        likelihood /= likelihood.sum()
-        mean = features @ likelihood
-        near = np.flatnonzero(likelihood > LIKELIHOOD_MIN)
-        part = features[:, near]
-        curvature = (part * likelihood[near]) @ part.T - np.outer(mean, mean)
-        share = np.full(len(BUCKETS), self.shared_rate)
-        share[0] = 0.0  # without items at hand their features say nothing about those lengths that have some
-        if bucket == 0:
-            share[:] = 0.0
-        share[bucket] = 1.0
-        self._curvature *= self._fade
-        self._curvature += share[:, None, None] * curvature
-        gradient = np.repeat((features[:, target] - mean)[None, :, None], len(BUCKETS), axis=0).astype(np.float64)
-        step = np.linalg.solve(self._curvature + self._prior, share[:, None, None] * gradient)
-        self._weights += step[:, :, 0].astype(np.float32)
+        if allowed[target]:
+            features = self.features(context)
+            bucket = _bucket(len(self._split(context)[0]))
+            for stack in self._stacks:
+                stack.learn(features, bucket, target, allowed)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
-        own = {
+        own: dict[str, NDArray[np.generic]] = {
             "ordered": np.array([self.ordered]),
-            "weights": self._weights.copy(),
-            "curvature": self._curvature.copy(),
             "examples": np.array([self._examples]),
         }
+        for number, stack in enumerate(self._stacks):
+            own[f"weights{number}"] = stack.weights.copy()
+            own[f"curvature{number}"] = stack.curvature.copy()
+            own[f"success{number}"] = np.array([stack.success])
         parts = {f"{part}.{name}": array for part in PARTS for name, array in getattr(self, part).arrays().items()}
         return {**own, **parts}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
         self.ordered = float(arrays["ordered"][0])
-        self._weights = np.array(arrays["weights"], dtype=np.float32)
-        self._curvature = np.array(arrays["curvature"], dtype=np.float64)
         self._examples = int(arrays["examples"][0])
+        for number, stack in enumerate(self._stacks):
+            stack.weights = np.array(arrays[f"weights{number}"], dtype=np.float32)
+            stack.curvature = np.array(arrays[f"curvature{number}"], dtype=np.float64)
+            stack.success = float(arrays[f"success{number}"][0])
         for part in PARTS:
             prefix = f"{part}."
             getattr(self, part).restore(
                 {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             )
+
+
+class _Stack:
+    """Weights of some features, for each length of context: softmax regression by online Newton steps (Hazan et al. 2007).
+
+    Args:
+        chosen: numbers of the features.
+        ranker: has the parameters.
+    """
+
+    def __init__(self, chosen: NDArray[np.int64], ranker: "Combination") -> None:
+        self.chosen = chosen
+        self.fade = 2.0 ** (-1.0 / ranker.half_life)
+        self.shared_rate = ranker.shared_rate
+        self.weights = np.full((len(BUCKETS), len(chosen)), START_WEIGHT, dtype=np.float32)
+        self.curvature = np.zeros((len(BUCKETS), len(chosen), len(chosen)))
+        self.prior = np.eye(len(chosen)) * PRIOR
+        self.success = 0.0
+
+    def scores(self, features: NDArray[np.float32], bucket: int) -> Scores:
+        """The weighted sum of its features."""
+        return self.weights[bucket] @ (features if len(self.chosen) == len(features) else features[self.chosen])
+
+    def learn(self, features: NDArray[np.float32], bucket: int, target: int, allowed: NDArray[np.bool_]) -> None:
+        """Note whether the target is among the first, then take a step on its log-likelihood."""
+        if len(self.chosen) < len(features):
+            features = features[self.chosen]
+        scores = self.weights[bucket] @ features
+        scores[~allowed] = -np.inf
+        if bucket:
+            found = np.count_nonzero(scores > scores[target]) < SUCCESS_PLACES
+            self.success += (found - self.success) * SUCCESS_RATE
+        likelihood = np.exp(scores - scores.max())
+        likelihood /= likelihood.sum()
+        mean = features @ likelihood
+        near = np.flatnonzero(likelihood > LIKELIHOOD_MIN)
+        part = features[:, near]
+        curvature = (part * likelihood[near]) @ part.T - np.outer(mean, mean)
+        # Without items at hand their features say nothing about those lengths that have some.
+        share = np.full(len(BUCKETS), self.shared_rate if bucket else 0.0)
+        share[0], share[bucket] = 0.0, 1.0
+        self.curvature *= self.fade
+        self.curvature += share[:, None, None] * curvature
+        gradient = share[:, None] * (features[:, target] - mean)
+        self.weights += np.linalg.solve(self.curvature + self.prior, gradient[:, :, None])[:, :, 0].astype(np.float32)
 
 
 def _bucket(length: int) -> int:

@@ -109,12 +109,12 @@ class Factorization(Ranker):
         place = np.arange(len(targets))
         likely = hidden @ self._output[:size].T
         likely += self._bias[:size]
-        likely -= likely.max(axis=1, keepdims=True)
-        np.exp(likely, out=likely)
         wanted = likely[place, targets]
         for row, others in enumerate(at_hand):
-            likely[row, others] = 0.0  # what is at hand is no candidate
+            likely[row, others] = -np.inf  # what is at hand is no candidate
         likely[place, targets] = wanted
+        likely -= likely.max(axis=1, keepdims=True)
+        np.exp(likely, out=likely)
         total = likely.sum(axis=1, keepdims=True)
         above = likely > total * np.float32(self.threshold)
         above[place, targets] = True

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 
 NOTHING = -1
-POWER = 3
-"""Similarities are raised to this: the nearest session outweighs many that are half as near."""
+POWERS = (3, 6)
+"""Similarities are raised to these: the nearest session outweighs many that are half as near, or nearly all of them."""
 RARITY_MIN = 0.01
 """Added to every inverse frequency, so that what everybody has still counts a little."""
 POSTINGS_STEP = 64
@@ -107,10 +107,10 @@ class SessionNeighbours(Ranker):
             self._lists.append(np.zeros(0, dtype=np.int32))
 
     def votes(self, context: Sequence[int]) -> NDArray[np.float32]:
-        """The share of votes for each number: shape (len(self.vocabulary),); all zeros where no session is near."""
+        """The share of votes for each number, a row a power: shape (2, len(self.vocabulary)); zeros where no session is near."""
         size = len(self.vocabulary)
         self._make_room(size)
-        result = np.zeros(size, dtype=np.float32)
+        result = np.zeros((len(POWERS), size), dtype=np.float32)
         recent = [item for item in context[-self.length :] if self._counts[item]]
         if not recent:
             return result
@@ -124,19 +124,24 @@ class SessionNeighbours(Ranker):
         items = self._items[candidates]
         asked = np.zeros(size + 1, dtype=np.float32)
         asked[recent] = rarity[recent]
-        power = (asked[items].sum(axis=1) / np.sqrt(rarity[items].sum(axis=1) + 1)) ** POWER
-        keep = _heaviest(power, self.nearest)
-        power, items = power[keep], items[keep] + 1  # NOTHING is counted in a place of its own
-        total = float(power.sum())
-        if total > 0:
-            votes = np.bincount(items.ravel(), weights=np.repeat(power, self.length), minlength=size + 1)
-            result[:] = votes[1:] / total
+        common = asked[items].sum(axis=1)
+        whole = rarity[items].sum(axis=1)
+        nearness = common / np.sqrt(whole + 1)
+        nearness[whole - common < RARITY_MIN / 2] = 0.0  # a session that has nothing else has no vote, and no seat
+        keep = _heaviest(nearness, self.nearest)
+        nearness, named = nearness[keep], (items[keep] + 1).ravel()  # NOTHING is counted in a place of its own
+        if nearness.max() > 0:
+            nearness /= nearness.max()
+            for row, power in enumerate(POWERS):
+                weights = nearness**power
+                votes = np.bincount(named, weights=np.repeat(weights, self.length), minlength=size + 1)
+                result[row] = votes[1:] / weights.sum()
         return result
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
         size = len(self.vocabulary)
-        votes = self.votes(context)
+        votes = self.votes(context)[0]
         base = (self._counts[:size] + np.float32(0.1)).astype(np.float32)
         return np.log(votes + 1e-3 * base / max(float(base.sum()), 1.0))
 

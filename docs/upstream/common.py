@@ -36,7 +36,7 @@ def work(app: faust.App) -> None:
 
 def start(script: str, *arguments: str) -> "subprocess.Popen[bytes]":
     """The script once more, as a worker."""
-    return subprocess.Popen([sys.executable, script, *arguments])
+    return subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE)
 
 
 def fill(kafka: EmbeddedKafka, partitions: int = 1) -> None:

@@ -136,7 +136,7 @@ def test_people_are_counted_by_what_they_had_when_their_period_is_over(cuts: lis
         ("pypi:tool@1.0", "python/linux"): (20, 10),
         ("pypi:tool@1.0", "python/macos"): (20, 10),
     }
-    assert list(state.exposures.people) == [(99).to_bytes(4, "big").hex() + "0" * 8]
+    assert list(state.exposures.people) == [usage(99).pseudonym.hex()]
     assert COUNTS.load(0, changelog(steps).items(), COUNTS.version) == state
 
 

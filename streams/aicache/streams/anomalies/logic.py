@@ -21,7 +21,7 @@ from aicache.schemas import topics
 from aicache.schemas.records import SeriesCount, UsageBatch, UsageEvent
 from aicache.streams.anomalies import sketches
 from aicache.streams.anomalies.exposures import PERIOD_S, Exposures
-from aicache.streams.anomalies.people import HEAVIEST, NAME_BYTES, PERSON_SERIES_MAX, People
+from aicache.streams.anomalies.people import HEAVIEST, NAME_BYTES, PERSON_SERIES_MAX, People, durations_of, failures_of
 from aicache.streams.runtime.contract import Batch, Output, Step
 
 WINDOW_S = 60
@@ -207,7 +207,9 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
     if _still_open(state, oldest_s) + len(keys - state.open.keys()) > SERIES_MAX:
         raise RemoteError("too many series are open", reason="too-many-series", needed=f"≤ {SERIES_MAX}")
     person = usage.pseudonym[:NAME_BYTES].hex()
-    wanted = {(start_s, name) for name, _, start_s in keys} | {(start_s, f"{name} {r}") for name, r, start_s in keys}
+    wanted = {(start_s, name) for name, _, start_s in keys} | {
+        (start_s, failures_of(name, r)) for name, r, start_s in keys
+    }
     if not state.people.fits(person, wanted, oldest_s):
         raise RemoteError("a person tells of too many series, or too many people do", reason="too-many-people")
     if newest_s > state.newest_s:
@@ -217,10 +219,12 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
         for name in dict.fromkeys(event.items):
             key = (name, event.release, start_s)
             count, timed = state.open.setdefault(key, Count()), event.kind == "duration"
-            number = _add(count, event, sketch, state.people.room(person, start_s, name, durations=timed))
-            state.people.add(person, start_s, name, number, durations=timed)
+            what = durations_of(name, event.release) if timed else name
+            number = _add(count, event, sketch, state.people.room(person, start_s, what))
+            state.people.add(person, start_s, what, number)
             if event.kind in FAILING and number:
-                count.fail(person, state.people.fail(person, start_s, name, event.release, round(number)))
+                failures = state.people.add(person, start_s, failures_of(name, event.release), number)
+                count.fail(person, round(failures))
             if event.kind != "success":
                 state.people.see(person, name, event.release, newest_s, work.step.changed)
             work.changed[key] = usage.deployment

@@ -1,10 +1,9 @@
 """What each person has told, as far as bounds need to know: how much to a series and window, and who has had a failure.
 
-A person is a pseudonym, cut to `NAME_BYTES`. In one window a person adds at most `PERSON_COUNT_MAX` events to a series, or durations that
-weigh `PERSON_DURATIONS_MAX` together, in however many batches and with however many releases, and tells of at most
-`PERSON_SERIES_MAX` series and failing releases. How many different people have told failures,
-findings or durations of a series and release is counted up to a few, of a signature up to `PEOPLE_TOLD`, and remembered for the `SEEN_MAX`
-series and releases that were told last.
+A person is a pseudonym. In one window a person adds at most `PERSON_COUNT_MAX` events to a series, and durations that weigh
+`PERSON_DURATIONS_MAX` to a series and release, in however many batches, and tells of at most `PERSON_SERIES_MAX` series and releases. How
+many different people have told failures, findings or durations of a series and release is counted up to a few, of a signature up to
+`PEOPLE_TOLD`, and remembered for the `SEEN_MAX` series and releases that were told last.
 What holds for a person holds for whoever has only one pseudonym; usage is not tied to enrolment. Pure.
 """
 
@@ -12,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-NAME_BYTES = 8
+NAME_BYTES = 16
 PERSON_COUNT_MAX = 100
 PERSON_DURATIONS_MAX = 5
 PERSON_SERIES_MAX = 500
@@ -25,6 +24,7 @@ PEOPLE_FEW = 8
 SEEN_MAX = 50_000
 SEEN_STEP_S = 3_600
 SIGNATURE = "sig:"
+DURATIONS = " ~"
 
 _TOLD, _SEEN = b"u", b"n"
 Changes = dict[bytes, bytes | None]
@@ -63,10 +63,10 @@ class People:
             return False
         return True
 
-    def room(self, name: str, start_s: int, series: str, *, durations: bool) -> float:
-        """How much a person may still add."""
-        most = PERSON_DURATIONS_MAX if durations else PERSON_COUNT_MAX
-        return max(0.0, most - self.told.get(start_s, {}).get(name, {}).get(_kind(series, durations), 0.0))
+    def room(self, name: str, start_s: int, what: str) -> float:
+        """How much a person may still add to a series, or to the `durations_of` a series and release."""
+        most = PERSON_DURATIONS_MAX if DURATIONS in what else PERSON_COUNT_MAX
+        return max(0.0, most - self.told.get(start_s, {}).get(name, {}).get(what, 0.0))
 
     def fits(self, name: str, wanted: set[tuple[int, str]], oldest_s: int) -> bool:
         """Whether a person may tell of these windows and series, once windows before `oldest_s` are closed."""
@@ -79,15 +79,8 @@ class People:
                 return False
         return new <= PEOPLE_MAX
 
-    def add(self, name: str, start_s: int, series: str, number: float, *, durations: bool) -> None:
-        """A person has added this much."""
-        self._note(name, start_s, _kind(series, durations), number)
-
-    def fail(self, name: str, start_s: int, series: str, release: str, number: int) -> int:
-        """A person has had so many failures with a release; how many in the window so far."""
-        return round(self._note(name, start_s, f"{series} {release}", number))
-
-    def _note(self, name: str, start_s: int, what: str, number: float) -> float:
+    def add(self, name: str, start_s: int, what: str, number: float) -> float:
+        """A person has added this much; how much that is in the window so far."""
         of_window = self.told.setdefault(start_s, {})
         mine = of_window.get(name)
         if mine is None:
@@ -146,6 +139,11 @@ def _told_key(name: str, start_s: int) -> bytes:
     return _TOLD + json.dumps([start_s, name]).encode()
 
 
-def _kind(series: str, durations: bool) -> str:
-    """Under which word a person's events of a series are added up: names have no spaces."""
-    return f"{series} ~" if durations else series
+def durations_of(series: str, release: str) -> str:
+    """Under which word a person's durations are added up: names have no spaces."""
+    return f"{series}{DURATIONS}{release}"
+
+
+def failures_of(series: str, release: str) -> str:
+    """Under which word a person's failures are added up."""
+    return f"{series} {release}"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from aicache.local.kafka import EmbeddedKafka
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
@@ -95,6 +96,32 @@ def test_every_service_is_restarted_while_rounds_go_on(play: Play) -> None:
     play.coordinator = play.processes.start(COORDINATOR, key)
     play.until_aggregates(len(play.aggregates()) + 2)
     check_rounds(play)
+
+
+@pytest.mark.faults
+def test_rounds_go_on_when_the_broker_comes_back(tmp_path: Path) -> None:
+    """broker kill -9 under rounds, restarted on the same data: services go on or are started again, every round is exact or aborted."""
+    with EmbeddedKafka() as broker:
+        play = Play(broker.settings(prefix="rounds.", deployment="rounds"), tmp_path)
+        try:
+            begin(play)
+            broker.kill()
+            broker.restart()
+            play.until_aggregates(len(play.aggregates()) + 2, lambda: revive(play))
+            check_rounds(play)
+        finally:
+            play.stop()
+
+
+def revive(play: Play) -> None:
+    """Start again what has ended, as a supervisor does."""
+    if play.coordinator.poll() is not None:
+        play.coordinator = play.processes.start(COORDINATOR, play.world.operator.private_bytes_raw().hex())
+    if play.reducer.poll() is not None:
+        play.reducer = play.processes.start(REDUCER)
+    for number, member in enumerate(play.members):
+        if member.poll() is not None:
+            play.members[number] = play.processes.start(MEMBER, str(play.folders[number]))
 
 
 def stop(play: Play, process: "subprocess.Popen[str]") -> None:

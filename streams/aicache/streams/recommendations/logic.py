@@ -187,7 +187,7 @@ class Recommendations:
             taught = person.admitted(person.named(items, names))
             if taught:
                 attributes = person.named(attributes_of(usage), names)
-                before = [] if len(items) > 1 else person.named(before[-BASKET_MAX:], names)
+                before = [] if len(items) > 1 else person.context(person.named(before[-BASKET_MAX:], names))
                 example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
                 _learn(state.model, *example)
                 _touch(state, example)

@@ -1,10 +1,11 @@
 """What is kept of one pseudonym: its recent items, and how much it has taught lately.
 
-A pseudonym teaches each item at most `ITEM_MAX` times in `WINDOW_MS`, and at most `ITEMS_MAX` items in all, so that whoever sends
-whatever moves the count of a pair by at most 2 · `ITEM_MAX` an hour. New names it brings at most `NAMES_MAX`, and once half of the
+In `WINDOW_MS` a pseudonym teaches each item at most `ITEM_MAX` times as what came and as often as what came before, and at most `ITEMS_MAX`
+items in all: the neighbours of an item change by at most 2 · `ITEM_MAX` of its examples an hour, whatever it sends. The bound is on
+what comes before too, because sequences weigh much where few are known. New names it brings at most `NAMES_MAX`, and once half of the
 vocabulary is given `NAMES_SCARCE`: in a pseudonym's week of 168 hours that does not fill it. The log's time decides, which nobody can set
 far ahead (Kafka refuses it from an hour on) nor back.
-State: bounded by those two. Pure.
+State: bounded by those. Pure.
 """
 
 import json
@@ -18,8 +19,8 @@ RECENT_MAX = 64
 SESSION_S = 1_800
 """An item that comes later than this after the one before begins something new."""
 WINDOW_MS = 3_600_000
-ITEM_MAX = 8
-ITEMS_MAX = 512
+ITEM_MAX = 4
+ITEMS_MAX, CONTEXTS_MAX = 256, 512
 NAMES_MAX, NAMES_SCARCE = 256, 16
 
 
@@ -38,6 +39,7 @@ class Person:
         window: number of the window in which it taught last.
         taught: how often it taught each item there.
         brought: how many names nobody had used before.
+        leaned: how often each item was what came before.
     """
 
     newest_s: int = 0
@@ -45,14 +47,25 @@ class Person:
     window: int = -1
     taught: dict[str, int] = field(default_factory=dict)
     brought: int = 0
+    leaned: dict[str, int] = field(default_factory=dict)
 
     def begin(self, time_s: int, now_ms: int) -> None:
         """An event comes: what is recent may be over, and so may the window."""
         if window_of(now_ms) != self.window:
-            self.window, self.taught, self.brought = window_of(now_ms), {}, 0
+            self.window, self.taught, self.brought, self.leaned = window_of(now_ms), {}, 0, {}
         if time_s - self.newest_s > SESSION_S:
             self.recent = []
         self.newest_s = max(self.newest_s, time_s)
+
+    def context(self, items: Sequence[str]) -> list[str]:
+        """Those of what came before that it may still teach with; they count as used for it."""
+        found = []
+        for item in dict.fromkeys(items):
+            times = self.leaned.get(item, 0)
+            if times < ITEM_MAX and (times or len(self.leaned) < CONTEXTS_MAX):
+                self.leaned[item] = times + 1
+                found.append(item)
+        return found
 
     def remember(self, items: Sequence[str]) -> None:
         """These were used."""
@@ -86,7 +99,9 @@ class Person:
 
     def pack(self, used: int) -> bytes:
         """As it stands in the changelog, with the number by which pseudonyms are put in order."""
-        return json.dumps([used, self.newest_s, self.recent, self.window, self.taught, self.brought]).encode()
+        return json.dumps(
+            [used, self.newest_s, self.recent, self.window, self.taught, self.brought, self.leaned]
+        ).encode()
 
     @staticmethod
     def unpack(data: bytes) -> "tuple[int, Person]":

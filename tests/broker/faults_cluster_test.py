@@ -38,7 +38,7 @@ def leaders(crowd: Crowd, topic: str) -> list[int]:
 
 @pytest.mark.faults
 @pytest.mark.timeout(400)
-def test_leaders_that_move_cost_time_alone(crowd: Crowd, cluster) -> None:
+def test_moving_leaders_cost_time_alone(crowd: Crowd, cluster) -> None:
     """leader change on a cluster of three nodes: each broker in turn is killed with kill -9 and comes back; each input counts once."""
     nodes, _ = cluster
     crowd.start().ready()

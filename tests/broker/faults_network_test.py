@@ -42,7 +42,7 @@ def crowd(request: pytest.FixtureRequest, network, tmp_path: Path) -> Iterator[C
 
 @pytest.mark.faults
 @pytest.mark.parametrize("api_key", [PRODUCE, END_TRANSACTION], ids=["records", "commit"])
-def test_a_reply_that_gets_lost_makes_nothing_count_twice(crowd: Crowd, proxy: Proxy, api_key: int) -> None:
+def test_lost_replies_make_nothing_count_twice(crowd: Crowd, proxy: Proxy, api_key: int) -> None:
     """the broker's acknowledgement of records or of a commit is lost, several times, and the connection breaks: each input counts once."""
     crowd.start().ready()
     crowd.use(100)

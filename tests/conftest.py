@@ -14,7 +14,9 @@ pytest_plugins = ["aicache.local.pytest_plugin"]  # its broker starts with the f
 
 def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start inherits it."""
-    if config.getoption("--results"):
+    if config.getoption("--results") and not hasattr(
+        config, "workerinput"
+    ):  # workers report to the process that started them
         config.pluginmanager.register(Results(config.getoption("--results")))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -65,7 +65,7 @@ def after(item: str) -> UsageEvent:
 FLOODS = {
     "one pair": [event("used", ["tag:t0", "tag:spam"])] * 2_000,
     "one sequence": [after("tag:spam")] * 2_000,
-    "many sequences": [after(f"tag:spam{n}") for n in range(200)] * 8,
+    "many sequences": [after(f"tag:spam{n}") for n in range(200) for _ in range(8)],
     "large baskets": [
         event("used", ["tag:t0", *[f"tag:spam{(63 * n + m) % 120}" for m in range(63)]]) for n in range(40)
     ],

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.ranker import Ranker
 from recommend_private import PrivateTable
+from recommend_tables import ClientTables
 
 Maker = Callable[[argparse.Namespace], "Method | None"]
 METHODS: dict[str, Maker] = {}
+HELD_EVERY = 12
+TOUCHED = 16
+"""Items of a context whose rows an event changes: those that the neighbours count."""
 PRIVATE_LEARNS = 0.7
 """Of the baskets that come in turn, the share from which the private table is made."""
 
@@ -73,6 +77,36 @@ class Ranked(Method):
         return scores if known == size else np.pad(scores, (0, size - known), constant_values=-np.inf)
 
 
+class HeldBack(Ranked):
+    """A combination for questions that are asked long after: what is recent now says little of them, so weights that were learned
+    at once would be wrong. Of every few baskets it holds an item back, and learns the weights from those when all is learned."""
+
+    def __init__(self, ranker: Combination) -> None:
+        super().__init__(ranker)
+        self.combination = ranker
+        self.baskets = 0
+        self.held: list[tuple[list[str], str]] = []
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        for name in names:
+            self.ranker.vocabulary.add(name)  # in the order of first sight, whatever is held back
+        self.baskets += 1
+        if self.baskets % HELD_EVERY == 0 and len(names) > 2:
+            place = self.baskets // HELD_EVERY % len(names)
+            names = [*names[:place], *names[place + 1 :], names[place]]
+            self.held.append((names[:-1], names[-1]))
+            names = names[:-1]
+        self.ranker.learn_basket(names)
+
+    def settle(self) -> None:
+        self.combination.ease.solve()
+        for context, target in self.held:
+            self.combination.weigh_one(context, target)
+        for context, target in self.held:
+            self.ranker.learn_basket([*context, target])
+        self.combination.ease.solve()
+
+
 class Popularity(Method):
     """How often each item has come."""
 
@@ -120,9 +154,48 @@ class Cosine(Method):
         return (self.pairs[context, :size] / norms).sum(axis=0) + self.counts[:size] * 1e-9
 
 
+class Tabled(Method):
+    """A client that scores with the tables of the full model: of the one that is measured as `aicache`, or of one of its own."""
+
+    def __init__(self, followed: Ranked, *, own: bool) -> None:
+        assert isinstance(followed.ranker, Combination)
+        self.followed, self.own = followed, own
+        self.tables = ClientTables(followed.ranker)
+
+    def learn(self, names: list[str], context: list[int], target: int) -> None:
+        if self.own:
+            self.followed.learn(names, context, target)
+        self.tables.told(names[-1 - TOUCHED :])
+
+    def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        if self.own:
+            self.followed.learn_basket(names, numbers)
+        self.tables.told(names)
+
+    def settle(self) -> None:
+        if self.own:
+            self.followed.settle()
+        self.tables.settle()
+
+    def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
+        names = self.followed.ranker.vocabulary.names
+        return self.tables.scores([names[number] for number in context if number < len(names)], size)
+
+
+def _full(arguments: argparse.Namespace) -> Ranked:
+    return HeldBack(Combination(prequential=False)) if arguments.protocol == "hidden" else Ranked(Combination())
+
+
 @method("aicache")
 def _aicache(arguments: argparse.Namespace) -> Method:
-    return Ranked(Combination())
+    arguments.followed = _full(arguments)
+    return arguments.followed
+
+
+@method("client_tables")
+def _client_tables(arguments: argparse.Namespace) -> Method:
+    followed = getattr(arguments, "followed", None)
+    return Tabled(followed or _full(arguments), own=followed is None)
 
 
 @method("popularity")

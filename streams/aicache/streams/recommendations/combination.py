@@ -129,6 +129,10 @@ class Combination(Ranker):
             return whole.scores(features, bucket)
         return head.scores(features, bucket) + TIE * features[BASE]
 
+    def log_likelihoods(self, context: Sequence[int]) -> Scores:
+        """Scores whose softmax is how likely each item comes next: of all features, whichever stack ranks better."""
+        return self._stacks[0].scores(self.features(context), _bucket(len(self._split(context)[0])))
+
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
         self._examples += 1

@@ -37,7 +37,7 @@ def distil(model: Combination, number: int) -> Distilled:
     allowed[number] = False
     if not allowed.any():
         return Distilled(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    scores = np.where(allowed, model.scores([number]), -np.inf).astype(np.float64)
+    scores = np.where(allowed, model.log_likelihoods([number]), -np.inf).astype(np.float64)
     likely = np.exp(scores - scores.max())
     likely /= likely.sum()
     weights = np.where(allowed, model.ease.scores([number]), 0.0).astype(np.float64)

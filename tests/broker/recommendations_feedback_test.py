@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aicache.cli.app import run
-from aicache.local.reading import latest
+from aicache.local.reading import latest, read_all
 from aicache.producers.client import BlockingClient
 from aicache.producers.connection import KafkaSettings
 from aicache.producers.kafka import Acknowledged, Hub
@@ -116,3 +116,20 @@ def test_feedback_becomes_lift_counts_become_tables_and_an_erasure_is_heard(
         assert any(name in task.state.people for task in shell.tasks.values())
         assert len(client.erase().acknowledged) == 2
         until(lambda: not any(name in task.state.people for task in shell.tasks.values()))
+
+
+def test_who_leaves_can_have_what_is_kept_erased_first(
+    kafka: KafkaSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_topics(kafka.client_config(), kafka.prefix)
+    folder = tmp_path / "client"
+    with Hub(kafka) as hub, BlockingClient(hub, folder) as client:
+        client.record("used", ["pypi:numpy"])
+        client.flush()
+        names = {client._queue.pseudonyms(client._clock())[n] for n in range(2)}
+    words = ["--kafka", kafka.bootstrap_servers, "--prefix", kafka.prefix, "--set", f"client.folder={folder}"]
+    assert run([*words, "leave", "--erase", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(folder), "left": True, "erased": 2}
+    assert not (folder / "identity.json").exists()
+    gone = [seen.key for seen in read_all(kafka, topics.USAGE) if seen.record is None and not seen.problem]
+    assert set(gone) == names

@@ -21,7 +21,7 @@ from support.deployment import Deployment, make_task
 from support.rounds import START_MS, World
 
 TICK_MS = 400
-FILES_EVERY = 25
+FILES_EVERY = 27
 """Every so many seeds the members' stores are files, which can be torn; else they are in memory, which is faster."""
 TURNS_MAX = 160
 CLIENTS = 6

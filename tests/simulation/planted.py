@@ -178,6 +178,14 @@ def outputs_outside_the_transaction() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def a_restart_forgets_the_clip() -> Iterator[None]:
+    """What the rounds have learned of the norms is not written down: after a restart the clip is the task's again."""
+    kept = ("rounds", "finished", "failures", "next_ms", "open_round")
+    with patch("aicache.streams.rounds.state.PROGRESS", kept):
+        yield
+
+
 PLANTED_IN_WORKERS: dict[str, Callable[[], Any]] = {
     "early acknowledgement": early_acknowledgement,
     "state without its offset": state_without_its_offset,
@@ -192,4 +200,5 @@ PLANTED_IN_ROUNDS: dict[str, Callable[[], Any]] = {
     "opened without a quorum": opened_without_a_quorum,
     "unlisted ciphertexts stay in the sum": unlisted_ciphertexts_stay_in_the_sum,
     "outputs outside the transaction": outputs_outside_the_transaction,
+    "a restart forgets the clip": a_restart_forgets_the_clip,
 }

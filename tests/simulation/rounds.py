@@ -1,7 +1,8 @@
 """Whole rounds under faults: coordinator, members, reducer and clients as the machines that run in production, over one log.
 
 Oracles: each published aggregate is the clear sum over its manifest; no round has two manifests or two aggregates that differ; every
-aggregate has a quorum of votes for its manifest; no member votes twice; nobody's budget is overspent; and everything ends.
+aggregate has a quorum of votes for its manifest; no member votes twice; nobody's budget is overspent; a clip that adapts (in every other
+seed) follows from the round before it; and everything ends.
 """
 
 from collections import Counter
@@ -12,7 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aicache.schemas.records import Aggregate, Budget, Manifest, Proposal, RoundAborted, Vote
+from aicache.privacy.errors import RemoteError
+from aicache.schemas.clipping import check_follows
+from aicache.schemas.records import AdaptiveClipping, Aggregate, Budget, Manifest, Proposal, RoundAborted, Vote
 from aicache.streams.committee.member import Member
 from aicache.streams.committee.store import Store
 from aicache.streams.runtime.contract import Output, Step
@@ -21,9 +24,11 @@ from support.deployment import Deployment, make_task
 from support.rounds import START_MS, World
 
 TICK_MS = 400
+ADAPTIVE = AdaptiveClipping(quantile=0.5, rate=0.5, weight=0.5, clip_min=0.25, clip_max=4.0)
+FIRST_CLIP = 1.0
 FILES_EVERY = 27
 """Every so many seeds the members' stores are files, which can be torn; else they are in memory, which is faster."""
-TURNS_MAX = 160
+TURNS_MAX = 240
 CLIENTS = 6
 MEMBERS, THRESHOLD = 3, 2
 
@@ -115,7 +120,9 @@ class Rounds(Deployment):
         world.note = self.note
         super().__init__(world)
         groups = int(self.random.choice([1, 1, 2]))
+        clipping = {"clipping": "adaptive", "adaptive": ADAPTIVE} if seed % 2 else {}
         task = make_task(
+            **clipping,
             noise="clients", honest=1, n_min=2, n_max=4, groups=groups, rounds=2, members=MEMBERS, threshold=THRESHOLD,
             length=8, labels=[f"tag:{n}" for n in range(8)], deadline_ms=4_000, grace_ms=1_200,
         )  # fmt: skip
@@ -234,8 +241,30 @@ class Rounds(Deployment):
             self.check_sum(aggregate, manifests[aggregate.round_id][0][1])
         assert all(len(found) == 1 for found in bodies.values()), "a round was opened twice, differently"
         self.check_budgets(manifests)
+        self.check_clips()
         ended = set(bodies) | {r.round_id for r in log.records("aicache.rounds", RoundAborted)}
         assert len(set(quorum) - ended) <= 1, "a round hangs"
+
+    def check_clips(self) -> None:
+        """Each clip follows from the newest round before it that was opened and not given up."""
+        log = self.world.log
+        given_up = {record.round_id for record in log.records("aicache.rounds", RoundAborted)}
+        proposals = {record.round_id: record for record in log.records("aicache.rounds", Proposal)}
+        opened = {
+            record.round_id: record
+            for record in log.records("aicache.insights.aggregates", Aggregate)
+            if record.n and record.round_id not in given_up
+        }
+        for proposal in proposals.values():
+            before = [proposals[name] for name in opened if proposals[name].number < proposal.number]
+            last = max(before, key=lambda one: one.number, default=None)
+            if proposal.adaptive is None:
+                continue
+            assert proposal.clip_from == (last.round_id if last else ""), "a clip follows from another round"
+            try:
+                check_follows(proposal, last, opened[last.round_id] if last else None, FIRST_CLIP)
+            except RemoteError as error:
+                raise AssertionError(str(error)) from None
 
     def votes_once(self) -> list[Vote]:
         votes = self.world.log.records("aicache.votes", Vote)

@@ -3,6 +3,7 @@
 `python benchmarks/throughput.py` prints a table, with `--json` one line. The logic counts 10,000 items of Zipf exponent 1.1;
 state and outputs are written in transactions. `bare` only consumes and decodes the same records with the same decoder. Only
 reading is timed: from the first batch to the last record. What is compared runs in turn, several times, and the median counts.
+Quix Streams needs an older confluent-kafka, so it gets an environment of its own, built where it is not there (peers.py).
 """
 
 import argparse

@@ -133,13 +133,14 @@ class _Work:
     def __init__(self, state: State) -> None:
         self.state = state
         self.step = Step()
-        self.changed: dict[Key, str] = {}
+        self.changed: dict[Key, tuple[str, int]] = {}
+        """With the deployment, and how many people were known when the count changed: not later, for a batch may be cut anywhere."""
         self.told: set[tuple[str, int]] = set()
 
     def tell(self, keys: Iterable[Key]) -> None:
         """Publish and write down these counts as they are."""
         for key in sorted(keys):
-            self.step.outputs.append(_output(self.state, key, self.changed[key]))
+            self.step.outputs.append(_output(self.state, key, *self.changed[key]))
             self.step.changed[_state_key(key)] = _state_value(self.state.open[key])
 
     def advance(self, newest_s: int, deployment: str) -> None:
@@ -227,7 +228,7 @@ def _count(work: _Work, usage: UsageBatch, logged_s: int) -> None:
                 count.fail(person, round(failures))
             if event.kind != "success":
                 state.people.see(person, name, event.release, newest_s, work.step.changed)
-            work.changed[key] = usage.deployment
+            work.changed[key] = (usage.deployment, state.people.known(name, event.release))
             work.told.add((person, start_s))
 
 
@@ -248,7 +249,7 @@ def _add(count: Count, event: UsageEvent, sketch: dict[float, float], room: floa
     return float(number)
 
 
-def _output(state: State, key: Key, deployment: str) -> Output:
+def _output(state: State, key: Key, deployment: str, people: int) -> Output:
     series, release, start_s = key
     count = state.open[key]
     record = SeriesCount(
@@ -261,7 +262,7 @@ def _output(state: State, key: Key, deployment: str) -> Output:
         events=count.events,
         failures=count.failures,
         sketch=sketches.pack(count.sketch),
-        people=state.people.known(series, release),
+        people=people,
         heaviest=sorted(count.heaviest.values(), reverse=True),
     )
     name = json.dumps([series, release, start_s, state.partition]).encode()

@@ -251,3 +251,26 @@ def test_river_s_own_checks_pass(ranker: Ranker) -> None:
 def test_numbers_are_given_once_and_in_order() -> None:
     vocabulary = Vocabulary(capacity=3)
     assert [vocabulary.add(item) for item in ("tag:a", "tag:b", "tag:a", "tag:c", "tag:d")] == [0, 1, 0, 2, -1]
+
+
+def test_of_two_stacks_the_one_that_names_what_comes_is_asked() -> None:
+    """Nothing is known of the neighbours of `tag:lone`: the stack that says the same of all items has named none of them."""
+    ranker = MAKERS["combination"]()
+    assert isinstance(ranker, Combination)
+    for n in range(200):
+        ranker.learn_basket(["tag:lone", f"tag:once{n}", f"tag:t{n % 3}"])
+    whole, head = (float(ranker.arrays()[f"success{number}"][0]) for number in (0, 1))
+    assert 0.0 < head <= whole
+
+
+def test_weights_may_learn_from_what_was_held_back_alone() -> None:
+    ranker = Combination(prequential=False)
+    teach(ranker, stream(60))
+    before = ranker.arrays()["weights0"]
+    teach(ranker, stream(60, start=60))
+    np.testing.assert_array_equal(ranker.arrays()["weights0"], before)
+    ranker.weigh_one(["tag:t3"], "tag:never")
+    ranker.weigh_one(["tag:t3"], "tag:t3")
+    np.testing.assert_array_equal(ranker.arrays()["weights0"], before)
+    ranker.weigh_one(["tag:t3"], "tag:t9")
+    assert (ranker.arrays()["weights0"] != before).any()

@@ -243,7 +243,7 @@ class _Stack:
         scores = self.weights[bucket] @ features
         scores[~allowed] = -np.inf
         if bucket:
-            found = np.count_nonzero(scores > scores[target]) < SUCCESS_PLACES
+            found = np.count_nonzero(scores >= scores[target]) <= SUCCESS_PLACES  # who says the same of all names none
             self.success += (found - self.success) * SUCCESS_RATE
         likelihood = np.exp(scores - scores.max())
         likelihood /= likelihood.sum()

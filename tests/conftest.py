@@ -5,10 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.fault_results import Results
 
 CI_TENTH = 10
+settings.register_profile("tests", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("tests")
 pytest_plugins = ["aicache.local.pytest_plugin"]  # its broker starts with the first test that asks for it
 
 

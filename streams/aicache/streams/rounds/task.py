@@ -307,7 +307,9 @@ def _check_clipping(task: Task) -> None:
         _require(same, f"clip is the root of the sum of the squared clips, {together:g}", task.clip, together)
     if task.adaptive is not None:
         # Whoever solves a triangle of pairs plans by the noise of the task's one clip.
-        _require(task.kind != "pairs", "a task of pairs has one clip for all rounds", task.clipping, "flat or per-layer")
+        _require(
+            task.kind != "pairs", "a task of pairs has one clip for all rounds", task.clipping, "flat or per-layer"
+        )
         low, high = task.adaptive.clip_min, task.adaptive.clip_max
         _require(low <= task.clip <= high, f"clip lies within its own bounds, {low:g} … {high:g}", task.clip)
 

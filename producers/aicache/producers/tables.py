@@ -28,12 +28,12 @@ REASONS = 3
 LEVELS = 255
 FADE = 0.8
 """How much less an item at hand counts than the one after it, in what depends on the order."""
-FEW: tuple[float, ...] = (0.2, 0.2, 0.15, 0.4, 0.15, 0.1, 0.3)
+FEW: tuple[float, ...] = (0.35, 0.35, 0.15, 0.15, 0.0, 0.0, 0.0)
 MANY: tuple[float, ...] = (0.15, 0.2, 0.15, 0.0, 0.45, 0.4, 0.0)
-"""Weights where one item is at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the newest items
+"""Weights where up to `FEW_ITEMS` are at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the newest items
 foremost; how far above its base rate each is, with the newest foremost, and the mean of it; the linear weights added up, and their
 logarithm; the log base rate."""
-MANY_ITEMS = 8
+FEW_ITEMS, MANY_ITEMS = 4, 8
 BASE = 0.02
 """How much of the base rate is mixed into each mean probability."""
 LINEAR_UNIT, LINEAR_MIN = 5.0, 1e-3
@@ -223,7 +223,7 @@ def _pooled(rows: Sequence[Row], popularity: FloatVector) -> FloatVector:
         np.log(np.maximum(linear, np.float32(LINEAR_MIN))),
         np.log(base),
     )
-    share = min(math.log(len(rows)) / math.log(MANY_ITEMS), 1.0)
+    share = min(max(math.log(len(rows) / FEW_ITEMS) / math.log(MANY_ITEMS / FEW_ITEMS), 0.0), 1.0)
     scores = np.zeros(len(popularity), dtype=np.float32)
     for few, many, feature in zip(FEW, MANY, features, strict=True):
         scores += np.float32((1 - share) * few + share * many) * feature

@@ -53,6 +53,7 @@ class Person:
         """An event comes: what is recent may be over, and so may the window."""
         if window_of(now_ms) != self.window:
             self.window, self.taught, self.brought, self.leaned = window_of(now_ms), {}, 0, {}
+        time_s = min(time_s, now_ms // 1_000)  # a clock ahead of the log's would never see a session end
         if time_s - self.newest_s > SESSION_S:
             self.recent = []
         self.newest_s = max(self.newest_s, time_s)

@@ -30,9 +30,9 @@ FADE = 0.8
 """How much less an item at hand counts than the one after it, in what depends on the order."""
 FEW: tuple[float, ...] = (0.35, 0.35, 0.15, 0.15, 0.0, 0.0, 0.0)
 MANY: tuple[float, ...] = (0.15, 0.2, 0.15, 0.0, 0.45, 0.4, 0.0)
-"""Weights where up to `FEW_ITEMS` are at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the newest items
-foremost; how far above its base rate each is, with the newest foremost, and the mean of it; the linear weights added up, and their
-logarithm; the log base rate."""
+"""Weights where up to `FEW_ITEMS` are at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the
+newest items foremost; how far above its base rate each is, with the newest foremost, and the mean of it; the linear weights added up,
+and their logarithm; the log base rate."""
 FEW_ITEMS, MANY_ITEMS = 4, 8
 BASE = 0.02
 """How much of the base rate is mixed into each mean probability."""

@@ -7,7 +7,21 @@ Two lines are enough, and nothing leaves but what a `Client` would show with `dr
 """
 
 from aicache.producers.signals.durations import Durations
+from aicache.producers.signals.emerging import Emerging
 from aicache.producers.signals.hooks import Asgi, CrashHandler, Tell, watch_crashes
+from aicache.producers.signals.rules import Findings, read, tell_findings
 from aicache.producers.signals.stacks import Signature, signature
 
-__all__ = ["Asgi", "CrashHandler", "Durations", "Signature", "Tell", "signature", "watch_crashes"]
+__all__ = [
+    "Asgi",
+    "CrashHandler",
+    "Durations",
+    "Emerging",
+    "Findings",
+    "Signature",
+    "Tell",
+    "read",
+    "signature",
+    "tell_findings",
+    "watch_crashes",
+]

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -35,6 +36,8 @@ CONSUME_MAX = 16
 """Far less than the queue holds: a batch is waited for until it is full, so what cannot fill costs the whole wait."""
 CONSUME_WAIT_S = 0.02
 QUEUED_KB_MAX = 32_768
+HASHING_THREADS = 2
+"""Digests of large ciphertexts are checked without the interpreter's lock, beside reading and adding."""
 HELD_MAX = 20_000
 """Records held back for a proposal; beyond it the oldest are given up (the round then lacks them, and may drop a group)."""
 BROKER_TIMEOUT_S = 30.0
@@ -115,7 +118,8 @@ class ReducerProcess:
         self._settings = settings
         self._codec = Codec()
         self._places = Places(settings)
-        self.reducer = Reducer(settings.deployment, self._places.fetch)
+        self._hashing = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="digest")
+        self.reducer = Reducer(settings.deployment, self._places.fetch, self._hashing.map)
         self._consumer = Consumer(
             settings.reader_config(
                 "aicache-reducer",
@@ -157,6 +161,7 @@ class ReducerProcess:
         self._producer.flush(BROKER_TIMEOUT_S)
         self._consumer.close()
         self._places.close()
+        self._hashing.shutdown()
 
     def step(self) -> int:
         """Read a batch, answer it; gives how many records were read."""

@@ -8,7 +8,7 @@ Invariant: an aggregate is a function of the log and the manifest. Memory: one s
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +59,10 @@ DROP_WAIT_MS = 30_000
 
 Fetch = Callable[[Place], bytes | None]
 """Reads the chunks at a place again and joins their data; None where they are not in the log."""
+Taken = tuple[Envelope, bytes | None]
+SideBySide = Callable[[Callable[[Taken], bool], Iterable[Taken]], Iterator[bool]]
+TAKEN_MAX = 16
+"""Ciphertexts held at the same time while their digests are checked."""
 
 
 @dataclass(slots=True)
@@ -95,11 +99,13 @@ class Reducer:
     Args:
         deployment: records of another one are ignored.
         fetch: how chunks are read again.
+        side_by_side: as `map`; digests are checked through it, so that it may use several threads.
     """
 
-    def __init__(self, deployment: str, fetch: Fetch) -> None:
+    def __init__(self, deployment: str, fetch: Fetch, side_by_side: SideBySide = map) -> None:
         self.deployment = deployment
         self._fetch = fetch
+        self._side_by_side = side_by_side
         self.rounds: dict[str, RoundSums] = {}
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._keys: dict[bytes, bytes] = {}
@@ -134,7 +140,8 @@ class Reducer:
             case RoundClosed() | Manifest() | Envelope() | Vote() | Opening():
                 current = self.rounds.get(record.round_id)
                 if current is not None and record.rho == current.rho:
-                    self._of_round(current, record, record_digest("manifest", fingerprint, body), now_ms)
+                    named = record_digest("manifest", fingerprint, body) if isinstance(record, Manifest) else b""
+                    self._of_round(current, record, named, now_ms)
             case _:
                 raise RemoteError("the reducer does not read this record", reason="wrong-record")
 
@@ -228,18 +235,29 @@ class Reducer:
         current.waiting.append(envelope)
 
     def _settle_claims(self, current: RoundSums) -> None:
-        later = []
+        later: list[Envelope] = []
+        ready: dict[bytes, Envelope] = {}
         for envelope in current.waiting:
-            if self._position.get(envelope.place.partition, 0) <= envelope.place.offsets[-1]:
-                later.append(envelope)  # its chunks have not been read so far
+            read = self._position.get(envelope.place.partition, 0) > envelope.place.offsets[-1]
+            if not read or envelope.sender in ready:
+                later.append(envelope)  # its chunks have not been read so far, or its sender's first one may yet be bad
             elif envelope.sender not in current.received:
-                self._count(current, envelope)
+                ready[envelope.sender] = envelope
         current.waiting = later
+        due = list(ready.values())
+        for start in range(0, len(due), TAKEN_MAX):
+            taken = [(envelope, self._take(envelope.place)) for envelope in due[start : start + TAKEN_MAX]]
+            goods = self._side_by_side(lambda found: self._is_claimed(current, *found), taken)
+            for (envelope, data), good in zip(taken, goods, strict=True):
+                if good:
+                    assert data is not None, "what is not there is not good"
+                    self._count(current, envelope, data)
 
-    def _count(self, current: RoundSums, envelope: Envelope) -> None:
-        data = self._take(envelope.place)
-        if data is None or not self._is_good(current, envelope.sender, envelope.digest, data):
-            return  # the envelope's claim is false: it is in no receipt, so in no manifest
+    def _is_claimed(self, current: RoundSums, envelope: Envelope, data: bytes | None) -> bool:
+        """Whether the envelope's claim is true; one whose is false is in no receipt, so in no manifest."""
+        return data is not None and self._is_good(current, envelope.sender, envelope.digest, data)
+
+    def _count(self, current: RoundSums, envelope: Envelope, data: bytes) -> None:
         current.received[envelope.sender] = envelope.digest
         self._receipts.setdefault(current.proposal.round_id, []).append(Endorsed(envelope.sender, envelope.digest))
         if current.running is not None:

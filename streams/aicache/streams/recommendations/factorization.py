@@ -24,7 +24,8 @@ class Factorization(Ranker):
 
     Args:
         dimension: length of the vectors.
-        rate: AdaGrad's step.
+        rate: AdaGrad's step for a set.
+        event_rate: its step for one event of a sequence.
         decay: weight of an item at hand relative to the next newer one in a sequence; in a set all weigh the same.
         window: how many of the newest items at hand count.
         threshold: errors below this are not propagated.
@@ -39,11 +40,18 @@ class Factorization(Ranker):
     """
 
     def __init__(
-        self, dimension: int = 64, rate: float = 0.15, decay: float = 0.9, window: int = 64, threshold: float = 1e-3
+        self,
+        dimension: int = 64,
+        rate: float = 0.15,
+        event_rate: float = 0.1,
+        decay: float = 0.9,
+        window: int = 64,
+        threshold: float = 1e-3,
     ) -> None:
         super().__init__()
         self.dimension = dimension
         self.rate = rate
+        self.event_rate = event_rate
         self.decay = decay
         self.window = window
         self.threshold = threshold
@@ -86,9 +94,9 @@ class Factorization(Ranker):
         self._make_room(len(self.vocabulary))
         recent = list(context[-self.window :])
         weights = self._weights(len(recent))
-        error = self._move(weights[None] @ self._input[recent], [target], [list(context)])
+        error = self._move(weights[None] @ self._input[recent], [target], [list(context)], self.event_rate)
         if recent:
-            self._move_input(recent, weights[:, None] * error)
+            self._move_input(recent, weights[:, None] * error, self.event_rate)
 
     def learn_set(self, numbers: Sequence[int]) -> None:
         """See `Ranker.learn_set`: one step for all."""
@@ -100,10 +108,12 @@ class Factorization(Ranker):
         near = list(numbers[-self.window :])
         vectors = self._input[near]
         share = np.float32(1.0 / np.sqrt(len(near) - 1))
-        error = self._move((vectors.sum(axis=0) - vectors) * share, near, [near] * len(near))
-        self._move_input(near, (error.sum(axis=0) - error) * share)
+        error = self._move((vectors.sum(axis=0) - vectors) * share, near, [near] * len(near), self.rate)
+        self._move_input(near, (error.sum(axis=0) - error) * share, self.rate)
 
-    def _move(self, hidden: NDArray[np.float32], targets: list[int], at_hand: list[list[int]]) -> NDArray[np.float32]:
+    def _move(
+        self, hidden: NDArray[np.float32], targets: list[int], at_hand: list[list[int]], rate: float
+    ) -> NDArray[np.float32]:
         """Move what is predicted, from what is at hand, towards each target; the errors, one row a target, in terms of the input."""
         size = len(self.vocabulary)
         place = np.arange(len(targets))
@@ -124,17 +134,17 @@ class Factorization(Ranker):
         error[place, np.searchsorted(moved, targets)] += 1.0
         square = np.square(error)
         self._bias_sum[moved] += square.sum(axis=0)
-        self._bias[moved] += np.float32(self.rate) * error.sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
+        self._bias[moved] += np.float32(rate) * error.sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
         output = self._output[moved]
         back = error @ output
         self._output_sum[moved] += np.square(hidden).mean(axis=1) @ square
-        steps = np.float32(self.rate) / np.sqrt(self._output_sum[moved] + ADAGRAD_START)
+        steps = np.float32(rate) / np.sqrt(self._output_sum[moved] + ADAGRAD_START)
         self._output[moved] = output + (error * steps).T @ hidden
         return back.astype(np.float32, copy=False)
 
-    def _move_input(self, items: list[int], gradient: NDArray[np.float32]) -> None:
+    def _move_input(self, items: list[int], gradient: NDArray[np.float32], rate: float) -> None:
         self._input_sum[items] += np.square(gradient).mean(axis=1)
-        self._input[items] += self.rate * gradient / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
+        self._input[items] += np.float32(rate) * gradient / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""

@@ -12,7 +12,8 @@ from aicache.streams.recommendations.feedback import ON, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.merging import Merging
 from aicache.streams.runtime.contract import Batch, Message
-from simulation.workers import Input, Plane, check
+from simulation.oracles import check
+from simulation.workers import Input, Plane
 
 MESSAGES = 90
 SEEDS = 4

@@ -10,9 +10,10 @@ import numpy as np
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Aggregate, UsageEvent
 from aicache.streams.anomalies.logic import Anomalies
+from simulation.oracles import check
 from simulation.planted import PLANTED_IN_ROUNDS, PLANTED_IN_WORKERS
 from simulation.rounds import Rounds
-from simulation.workers import Input, Plane, check
+from simulation.workers import Input, Plane
 from support.counting import Counting, usage
 
 PARTITIONS = 2

@@ -13,13 +13,13 @@ from aicache.streams.recommendations.distilled import distil
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 from aicache.streams.runtime.contract import Output
 
-FIRST, EVERY = 50, 5_000
-"""Examples between two publications: a quarter of those before, within these bounds."""
+FIRST, EVERY = 50, 1_000
+"""Examples between two publications: a sixteenth of those before, within these bounds. A client knows nothing newer than the last."""
 
 
 def is_due(examples: int, published: int) -> bool:
     """Whether so many examples, of which so many have been published, are worth a publication."""
-    return examples - published >= min(max(published // 4, FIRST), EVERY)
+    return examples - published >= min(max(published // 16, FIRST), EVERY)
 
 
 def rows(model: Combination, names: set[str], deployment: str, partition: int, clock: int) -> list[Output]:

@@ -48,7 +48,7 @@ NAME_MAX = 160
 NAMES_CACHED = 65_536
 ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
-ROWS_MAX = 500
+ROWS_MAX = 250
 """Rows in one publication of counts: each costs a question."""
 CHUNK_BYTES = 900_000
 

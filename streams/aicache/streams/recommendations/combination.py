@@ -36,7 +36,7 @@ BASE, HEAD = 5, (9, 11, 12)
 """Places of the base rate, and of what is no logarithm, among the features."""
 TIE = np.float32(1e-3)
 """What has no vote at all is ranked by its base rate."""
-ALWAYS_WEIGHED, WEIGHED_EVERY = 16_384, 4
+ALWAYS_WEIGHED, WEIGHED_EVERY = 16_384, 8
 """The weights take a step at each of the first baskets, then at every few: they have settled, and a step costs a question."""
 
 

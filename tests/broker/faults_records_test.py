@@ -89,7 +89,7 @@ def make_anew(crowd: Crowd) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("records", [10, 300], ids=["fewer", "more"])
-def test_a_topic_that_was_deleted_and_made_anew_is_refused(crowd: Crowd, records: int) -> None:
+def test_a_topic_deleted_and_made_anew_is_refused(crowd: Crowd, records: int) -> None:
     """topic deleted and made anew, with fewer records than were read or with more: the next start refuses and says so."""
     worker = crowd.start().ready()
     crowd.use(100)
@@ -203,7 +203,7 @@ def registry() -> Iterator[RegistryProcess]:
 
 
 @pytest.mark.faults
-def test_a_registry_that_is_away_stops_nobody_who_knows_the_schemas(crowd: Crowd, registry: RegistryProcess) -> None:
+def test_who_knows_the_schemas_needs_no_registry(crowd: Crowd, registry: RegistryProcess) -> None:
     """registry away: who knows the schemas goes on; who starts ends with an error, sets nothing aside, and works once it is back."""
     asking = Registry(registry.url)
     crowd.codec = Codec(ConfluentFraming(asking))

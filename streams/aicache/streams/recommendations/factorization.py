@@ -94,7 +94,7 @@ class Factorization(Ranker):
         self._make_room(len(self.vocabulary))
         recent = list(context[-self.window :])
         weights = self._weights(len(recent))
-        error = self._move(weights[None] @ self._input[recent], [target], [list(context)], self.event_rate)
+        error = self._move(weights[None] @ self._input[recent], [target], list(context), self.event_rate)
         if recent:
             self._move_input(recent, weights[:, None] * error, self.event_rate)
 
@@ -108,11 +108,11 @@ class Factorization(Ranker):
         near = list(numbers[-self.window :])
         vectors = self._input[near]
         share = np.float32(1.0 / np.sqrt(len(near) - 1))
-        error = self._move((vectors.sum(axis=0) - vectors) * share, near, [near] * len(near), self.rate)
+        error = self._move((vectors.sum(axis=0) - vectors) * share, near, near, self.rate)
         self._move_input(near, (error.sum(axis=0) - error) * share, self.rate)
 
     def _move(
-        self, hidden: NDArray[np.float32], targets: list[int], at_hand: list[list[int]], rate: float
+        self, hidden: NDArray[np.float32], targets: list[int], at_hand: list[int], rate: float
     ) -> NDArray[np.float32]:
         """Move what is predicted, from what is at hand, towards each target; the errors, one row a target, in terms of the input."""
         size = len(self.vocabulary)
@@ -120,8 +120,7 @@ class Factorization(Ranker):
         likely = hidden @ self._output[:size].T
         likely += self._bias[:size]
         wanted = likely[place, targets]
-        for row, others in enumerate(at_hand):
-            likely[row, others] = -np.inf  # what is at hand is no candidate
+        likely[:, at_hand] = -np.inf  # what is at hand is no candidate
         likely[place, targets] = wanted
         likely -= likely.max(axis=1, keepdims=True)
         np.exp(likely, out=likely)
@@ -137,13 +136,13 @@ class Factorization(Ranker):
         self._bias[moved] += np.float32(rate) * error.sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
         output = self._output[moved]
         back = error @ output
-        self._output_sum[moved] += np.square(hidden).mean(axis=1) @ square
+        self._output_sum[moved] += _mean_square(hidden) @ square
         steps = np.float32(rate) / np.sqrt(self._output_sum[moved] + ADAGRAD_START)
         self._output[moved] = output + (error * steps).T @ hidden
         return back.astype(np.float32, copy=False)
 
     def _move_input(self, items: list[int], gradient: NDArray[np.float32], rate: float) -> None:
-        self._input_sum[items] += np.square(gradient).mean(axis=1)
+        self._input_sum[items] += _mean_square(gradient)
         self._input[items] += np.float32(rate) * gradient / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -155,6 +154,11 @@ class Factorization(Ranker):
         self.ordered = float(arrays["ordered"][0])
         for name in LEARNED:
             setattr(self, f"_{name}", np.array(arrays[name], dtype=np.float32))
+
+
+def _mean_square(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean: NDArray[np.float32] = np.einsum("ij,ij->i", rows, rows) / np.float32(rows.shape[1])
+    return mean
 
 
 def _initial(start: int, end: int, dimension: int) -> NDArray[np.float32]:

@@ -56,6 +56,7 @@ class Neighbours(Ranker):
         speeds = len(half_lives)
         self._growth = np.exp2(1.0 / np.asarray(half_lives))
         self._scale = np.ones(speeds)
+        self._fastest = int(self._growth.argmax())
         self._total = np.zeros((64, speeds), dtype=np.float32)
         self._ids = np.zeros((64, width), dtype=np.int32)
         self._counts = np.zeros((64, width, speeds), dtype=np.float32)
@@ -66,7 +67,7 @@ class Neighbours(Ranker):
         """Let everything fade by one event."""
         super().begin(ordered=ordered)
         self._scale *= self._growth
-        if self._scale.max() > SCALE_MAX:
+        if self._scale[self._fastest] > SCALE_MAX:
             inverse = (1.0 / self._scale).astype(np.float32)
             self._total *= inverse
             self._counts *= inverse

@@ -114,6 +114,13 @@ def test_what_moves_is_idle_or_was_away_is_not_stuck(looks: list[tuple[dict, dic
     assert [watchdog.look(*look, now_ms=number * 99) for number, look in enumerate(looks)] == [None] * 3
 
 
+def test_a_worker_that_takes_its_places_in_turn_is_not_stuck_but_one_place_may_not_wait_for_ever() -> None:
+    watchdog, ends, other = Watchdog(stuck_ms=100), {PLACE: 9, ("usage", 1): 9_999}, ("usage", 1)
+    looks = [watchdog.look({PLACE: 5, other: number}, ends, now_ms=number * 50) for number in range(21)]
+    assert looks[:20] == [None] * 20
+    assert looks[20] == "usage partition 0 stands still at 5 while its end is at 9"
+
+
 def test_a_log_line_is_one_json_object() -> None:
     record = logging.LogRecord("aicache.runtime", logging.INFO, "", 0, "fenced", (), None)
     record.fields = {"partition": 3}

@@ -5,9 +5,9 @@ how long a record takes is the logic's affair. So the size follows from time: it
 when they are slow. Pure: times are passed in.
 """
 
-SIZE_MIN = 100
+SIZE_MIN = 20
 SIZE_MAX = 8_000
-SIZE_FIRST = 1_000
+SIZE_FIRST = 100
 BATCH_S = 1.0
 """What a batch may take, folding and writing."""
 
@@ -20,12 +20,12 @@ class Pace:
 
     Examples:
         >>> pace = Pace()
-        >>> pace.took(1_000, 0.1, full=True)
+        >>> pace.took(100, 0.1, full=True)
         >>> pace.size
-        2000
-        >>> pace.took(2_000, 4.0, full=True)
+        200
+        >>> pace.took(200, 4.0, full=True)
         >>> pace.size
-        500
+        50
     """
 
     def __init__(self) -> None:

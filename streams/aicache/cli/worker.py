@@ -1,5 +1,6 @@
 """`aicache worker run NAME`: the processors of the data plane, as many processes as there are partitions."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,9 @@ def run(
     """
     if name not in WORKERS:
         raise LocalError(f"there is no worker {name}", got=name, needed=", ".join(WORKERS))
+    # Before NumPy is loaded. Sums over several threads come out in another order, and with them the last bits of what is learned:
+    # with one, a replay gives the same bytes, and workers on one machine do not compete for its cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from aicache.streams.runtime.logs import write_json_logs
 
     try:

@@ -1,9 +1,8 @@
 """Log-bilinear factorization with online updates (Mnih and Hinton 2007; Mikolov et al. 2013, with the whole softmax).
 
 The context's vectors are added up, newer items weigh more, and the likelihood of each item is a softmax of inner products. Each
-example moves the vectors by AdaGrad (Duchi et al. 2011). Only items with an error above `threshold` are moved, which is exact
-up to
-that error and makes the cost of an example one product with all items' vectors.
+example moves the vectors by AdaGrad (Duchi et al. 2011). Only items with an error above `threshold` are moved, which is exact up
+to that error and makes the cost of an example one product with all items' vectors.
 Memory: 8·dimension bytes an item. Cost of an example or a question: dimension multiplications an item.
 """
 

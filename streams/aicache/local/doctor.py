@@ -79,7 +79,7 @@ def check_python() -> Check:
 def check_extras() -> Iterator[Check]:
     """Which extras are installed: a missing one is no fault, only fewer commands."""
     for extra, modules in EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in modules if name not in sys.modules and importlib.util.find_spec(name) is None]
         if missing:
             yield Check(
                 f"extra {extra}", WARNING, f"missing: {', '.join(missing)}", f"pip install 'aicache[{extra}]' if needed"

@@ -19,6 +19,8 @@ RECORD_BYTES_MAX = 1_000_000
 """Fits a broker's default `message.max.bytes` (1,048,588) with headers and batch overhead."""
 BATCH_BYTES = 1_048_588
 """The least that a topic has to take at once: a broker's default, and more than a batch of librdkafka's (1,000,000)."""
+SEGMENT_BYTES = 32 * KIB * KIB
+"""Of a compacted topic: Kafka compacts what is in closed segments only, and whoever loads a state reads the open one as it is."""
 STATE_PREFIX = "aicache.state."
 
 
@@ -60,6 +62,7 @@ class Topic:
         }
         if self.cleanup == "compact":
             settings["min.cleanable.dirty.ratio"] = "0.1"
+            settings["segment.bytes"] = str(SEGMENT_BYTES)
         return settings
 
 

@@ -1,7 +1,8 @@
 """Looks for secrets in what a broker keeps: its log segments, raw, and again record by record after decompression.
 
-A secret counts as found if any eight bytes in a row of it, or of a plain encoding of it, occur anywhere in a segment file, in a
-record's key, value or headers. So it also finds what was cut, prefixed or encoded.
+A secret counts as found if any eight bytes in a row of it, or a plain encoding of them, occur anywhere in a segment file, in a
+record's key, value or headers. So it also finds what was cut, prefixed or encoded. Eight bytes in hex are sixteen digits: eight digits
+alone are four bytes of a secret, and a log with millions of digits has some of those by chance.
 Boundary: reads files, decodes nothing of ours.
 """
 
@@ -48,20 +49,24 @@ class Hit:
     place: str
 
 
-def encodings(secret: bytes) -> Iterator[bytes]:
-    """The secret as it is and as people write bytes down: other case, reversed, hex, URL quoting, UTF-16, base64."""
-    yield secret
-    yield secret.lower()
-    yield secret.upper()
-    yield secret[::-1]
-    yield binascii.hexlify(secret)
-    yield binascii.hexlify(secret).upper()
-    yield urllib.parse.quote_from_bytes(secret).encode()
-    yield secret.decode("utf-8", errors="replace").encode("utf-16-le")
+def encodings(secret: bytes) -> Iterator[tuple[bytes, int]]:
+    """The secret as it is and as people write bytes down: other case, reversed, hex, URL quoting, UTF-16, base64.
+
+    Yields:
+        An encoding, and how many bytes in a row of it are a find.
+    """
+    yield secret, PIECE_BYTES
+    yield secret.lower(), PIECE_BYTES
+    yield secret.upper(), PIECE_BYTES
+    yield secret[::-1], PIECE_BYTES
+    yield binascii.hexlify(secret), 2 * PIECE_BYTES
+    yield binascii.hexlify(secret).upper(), 2 * PIECE_BYTES
+    yield urllib.parse.quote_from_bytes(secret).encode(), PIECE_BYTES
+    yield secret.decode("utf-8", errors="replace").encode("utf-16-le"), PIECE_BYTES
     for alignment in range(3):
         # What base64 makes of the secret depends on how many bytes stand before it; the first and last letters mix with those.
-        yield base64.b64encode(bytes(alignment) + secret)[4:-4]
-        yield base64.urlsafe_b64encode(bytes(alignment) + secret)[4:-4]
+        yield base64.b64encode(bytes(alignment) + secret)[4:-4], PIECE_BYTES
+        yield base64.urlsafe_b64encode(bytes(alignment) + secret)[4:-4], PIECE_BYTES
 
 
 class Needles:
@@ -75,13 +80,14 @@ class Needles:
     """
 
     def __init__(self, secrets: Iterable[bytes]) -> None:
-        owners: dict[int, int] = {}
+        owners: dict[int, list[tuple[int, bytes]]] = {}
         for number, secret in enumerate(secrets):
             if len(secret) < PIECE_BYTES:
                 raise LocalError("a secret is too short to look for", got=len(secret), needed=f"≥ {PIECE_BYTES} bytes")
-            for text in encodings(secret):
-                for start in range(len(text) - PIECE_BYTES + 1):
-                    owners.setdefault(int.from_bytes(text[start : start + PIECE_BYTES], "little"), number)
+            for text, size in encodings(secret):
+                for start in range(len(text) - size + 1):
+                    whole = text[start : start + size]
+                    owners.setdefault(int.from_bytes(whole[:PIECE_BYTES], "little"), []).append((number, whole))
         self._pieces = np.fromiter(sorted(owners), dtype=np.uint64, count=len(owners))
         self._owners = owners
         self._shift = np.uint64(64 - max(FILTER_BITS_MIN, (FILTER_ROOM * len(owners)).bit_length()))
@@ -93,7 +99,10 @@ class Needles:
         found: set[int] = set()
         for shift in range(min(PIECE_BYTES, len(data) - PIECE_BYTES + 1)):
             words = np.frombuffer(data, dtype="<u8", offset=shift, count=(len(data) - shift) // PIECE_BYTES)
-            found.update(self._owners[int(word)] for word in self._among(words))
+            for word in {int(word) for word in self._among(words)}:
+                found.update(
+                    number for number, whole in self._owners[word] if len(whole) == PIECE_BYTES or whole in data
+                )
         return found
 
     def _slots(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:

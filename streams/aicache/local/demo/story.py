@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aicache.local.demo import measure, questions, script
 from aicache.local.demo.people import People
-from aicache.local.deployment import WORKERS, Deployment, Plan
+from aicache.local.deployment import WORKERS, Deployment, Plan, service_names
 from aicache.local.log_scan import Hit, scan
 from aicache.local.reading import Seen, read_all
 from aicache.privacy.errors import LocalError
@@ -39,6 +39,10 @@ from aicache.schemas.records import (
 from aicache.streams.committee import commands
 
 DEPLOYMENT = "demo"
+MEMBERS = 5
+NOT_SHOWN = frozenset({"merging", "private-tables"})
+"""Workers of tables for clients, of which the demo shows nothing."""
+LETTERS, LETTERS_COUNT = "ghjkmnpqrstvwxyz", 24
 STEP_S = 0.1
 LOOK_S = 0.5
 """How often the log is looked at: every look reads a topic from its beginning."""
@@ -103,10 +107,12 @@ def play(folder: Path, seed: int, tell: Tell) -> Story:
         AicacheError: something did not come up, or nothing moved any more.
     """
     story = Story(seed, time.monotonic())
-    canaries = [f"Secret{os.urandom(12).hex()}" for _ in range(script.CANARIES)]
-    planted = f"planted-in-the-clear-{os.urandom(12).hex()}"
-    plan = Plan(folder, admission="open", deployment=DEPLOYMENT)
-    tell(f"starting a Kafka broker, a coordinator, five committee members, a reducer and {len(WORKERS)} workers")
+    canaries = [f"Secret{_letters()}" for _ in range(script.CANARIES)]
+    planted = f"planted-in-the-clear-{_letters()}"
+    services = [name for name in service_names(MEMBERS) if name not in NOT_SHOWN]
+    plan = Plan(folder, members=MEMBERS, services=services, admission="open", deployment=DEPLOYMENT)
+    workers = sum(name in WORKERS for name in services)
+    tell(f"starting a Kafka broker, a coordinator, five committee members, a reducer and {workers} workers")
     with Deployment(plan) as deployment:
         kafka = deployment.kafka
         pins = {n: commands.status(plan.committee_folder / f"member-{n}")["identity"] for n in range(1, 6)}
@@ -225,6 +231,11 @@ class _Run:
     def _typed(self) -> int:
         used = [q for q in questions.learned() if q.number < questions.USAGE_QUESTIONS and len(q.tags) > 1]
         return len(used)
+
+
+def _letters() -> str:
+    """Something to look for: letters that are no hex digits, since millions of those stand in the log and eight in a row come by chance."""
+    return "".join(LETTERS[byte % len(LETTERS)] for byte in os.urandom(LETTERS_COUNT))
 
 
 def _look_back(story: Story, kafka: KafkaSettings, people: People) -> None:

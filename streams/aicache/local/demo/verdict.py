@@ -8,6 +8,9 @@ from aicache.local.demo import script
 from aicache.local.demo.story import Story
 from aicache.privacy.accounting import share_sigma
 
+ECHOES = frozenset({("duration-shift", script.SLOW_OPERATION, "")})
+"""The slow operation as it looks over all its releases together: told where the shift comes early enough to have a before."""
+PLACES_SHOWN = 5
 SIGMA_TOLERANCE = 0.05
 COORDINATES_MIN = 20_000
 EPSILON_MAX = 8.0
@@ -99,7 +102,7 @@ def _anomalies(story: Story) -> Line:
     found = {(incident.kind, incident.subject, incident.release) for incident in story.incidents}
     return Line(
         "the bad release and the slow operation are found and named, and nothing else is",
-        found == PLANTED,
+        found - ECHOES == PLANTED,
         "; ".join(f"{kind} {subject} {release}" for kind, subject, release in sorted(found)) or "nothing",
     )
 
@@ -143,11 +146,14 @@ def _counts(story: Story) -> Line:
 
 def _secrets(story: Story) -> Line:
     leaked = {hit.secret for hit in story.hits if hit.secret < story.canaries}
+    places = sorted({hit.place for hit in story.hits if hit.secret < story.canaries})[:PLACES_SHOWN]
+    where = f" in {', '.join(places)}" if places else ""
     control = any(hit.secret == story.canaries for hit in story.hits)
     refused = sum(part["refused_secrets"] for part in story.crowd)
     return Line(
         "no planted secret is in any log segment, and the one planted in the clear is found",
         not leaked and control and refused > 0,
-        f"{len(leaked)} of {story.canaries} secrets found, the control {'found' if control else 'missed'}, "
+        f"{len(leaked)} of {story.canaries} secrets found{where}, "
+        f"the control {'found' if control else 'missed'}, "
         f"{refused} attempts refused by the SDK",
     )

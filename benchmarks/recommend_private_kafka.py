@@ -16,19 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import secure_aggregation_kafka as deployed
 from aicache.local.kafka import EmbeddedKafka
 from aicache.privacy import accounting
 from aicache.producers.client import BlockingClient
-from aicache.producers.connection import KafkaSettings
-from aicache.producers.kafka import Hub
 from aicache.producers.session import Limit, Limits, Pins
 from aicache.schemas.admin import create_topics
 from aicache.schemas.records import Task
-from aicache.streams.committee import commands
-from aicache.streams.committee import limits as committee
 from aicache.streams.recommendations import private
 from aicache.streams.rounds.kafka import create_task
 from aicache.streams.rounds.task import from_mapping
@@ -62,31 +57,6 @@ def declared(labels: list[str], clients: int, epsilon: float, deployment: str) -
     )
 
 
-def committee_of(stack: ExitStack, settings: KafkaSettings, folder: Path) -> Hub:
-    """Members, coordinator, reducer and the tables' worker as processes; the hub of all clients."""
-    operator = Ed25519PrivateKey.generate()
-    public = operator.public_key().public_bytes_raw()
-    budgets = {"*": committee.PurposeBudget(epsilon=50.0)}
-    limits = committee.Limits(n_min=2, budgets=budgets, epsilon_round=20.0)
-    processes = []
-    for number in range(1, MEMBERS + 1):
-        where = folder / f"member-{number}"
-        commands.init(where, number, deployment=settings.deployment, operator_key=public, limits=limits)
-        processes.append(
-            stack.enter_context(deployed.service("member", settings, folder / f"{number}.log", str(where)))
-        )
-    key = operator.private_bytes_raw().hex()
-    processes.append(stack.enter_context(deployed.service("coordinator", settings, folder / "coordinator.log", key)))
-    processes.append(stack.enter_context(deployed.service("reducer", settings, folder / "reducer.log")))
-    processes.append(stack.enter_context(deployed.service("tables", settings, folder / "tables.log")))
-    for process in processes:
-        assert process.stdout is not None
-        assert "ready" in process.stdout.readline(), [log.read_text()[-500:] for log in folder.glob("*.log")]
-    hub = stack.enter_context(Hub(settings))
-    assert hub.wait_for(lambda: len(hub.board.epoch_keys) == MEMBERS, WAIT_S)
-    return hub
-
-
 def recall(ranked: list[list[str]], wanted: list[set[str]], k: int) -> float:
     found = sum(len(hidden & set(best[:k])) for best, hidden in zip(ranked, wanted, strict=True))
     return round(found / sum(map(len, wanted)), 4)
@@ -107,7 +77,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | bool]:
         broker = stack.enter_context(EmbeddedKafka())
         settings = broker.settings(prefix="", deployment="benchmark")
         create_topics(settings.client_config(), settings.prefix, replication=1)
-        hub = committee_of(stack, settings, folder)
+        hub = deployed.deploy(stack, settings, folder, "tables")
         pins = Pins({record.member: record.identity_key for record in hub.board.epoch_keys.values()}, THRESHOLD)
         total = np.zeros(len(labels) * (len(labels) + 1) // 2, np.int64)
         owner = Limits(epsilon_round=20.0, budgets={"*": Limit(50.0)})

@@ -41,7 +41,7 @@ def commands(data: Path | None, scratch: Path) -> list[list[str]]:
         )
     if data is not None and (data / "loghub").is_dir():
         found.append(["anomalies.py", "logs", str(data / "loghub")])
-    return [command for command in found if (HERE / command[0]).exists()]
+    return found
 
 
 def main() -> None:

@@ -143,7 +143,8 @@ def run() -> dict[str, float | bool]:
         return play(stack, settings, folder)
 
 
-def play(stack: ExitStack, settings: KafkaSettings, folder: Path) -> dict[str, float | bool]:
+def deploy(stack: ExitStack, settings: KafkaSettings, folder: Path, *more: str) -> Hub:
+    """Members, coordinator, reducer and other services as processes, ready; the hub of all clients."""
     operator = Ed25519PrivateKey.generate()
     public = operator.public_key().public_bytes_raw()
     budgets = {"*": committee.PurposeBudget(epsilon=50.0)}
@@ -155,12 +156,17 @@ def play(stack: ExitStack, settings: KafkaSettings, folder: Path) -> dict[str, f
         processes.append(stack.enter_context(service("member", settings, folder / f"{number}.log", str(where))))
     key = operator.private_bytes_raw().hex()
     processes.append(stack.enter_context(service("coordinator", settings, folder / "coordinator.log", key)))
-    processes.append(stack.enter_context(service("reducer", settings, folder / "reducer.log")))
+    processes += [stack.enter_context(service(name, settings, folder / f"{name}.log")) for name in ("reducer", *more)]
     for process in processes:
         assert process.stdout is not None
         assert "ready" in process.stdout.readline(), [log.read_text()[-500:] for log in folder.glob("*.log")]
     hub = stack.enter_context(Hub(settings))
     assert hub.wait_for(lambda: len(hub.board.epoch_keys) == MEMBERS, WAIT_S)
+    return hub
+
+
+def play(stack: ExitStack, settings: KafkaSettings, folder: Path) -> dict[str, float | bool]:
+    hub = deploy(stack, settings, folder)
     pins = Pins({record.member: record.identity_key for record in hub.board.epoch_keys.values()}, THRESHOLD)
     total = np.zeros(LENGTH, np.int64)
     sent = [0]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
@@ -16,6 +16,7 @@ from aicache.streams.anomalies.incidents import Incidents
 from aicache.streams.anomalies.logic import Anomalies
 from aicache.streams.runtime.contract import Batch, Message
 from aicache.streams.runtime.direct import DirectShell
+from support.reading import records_of
 
 CODEC = Codec()
 START_S = 1_700_000_040
@@ -79,22 +80,6 @@ def count_until(kafka: KafkaSettings, minute: int) -> None:
     raise AssertionError("the worker did not get there")
 
 
-def read(kafka: KafkaSettings, topic: topics.Topic) -> list[object]:
-    consumer = Consumer(
-        kafka.client_config(group_id="test", isolation_level="read_committed", enable_partition_eof=True)
-    )
-    consumer.assign([TopicPartition(kafka.name(topic.name), p, 0) for p in range(topic.partitions)])
-    found, ended = [], 0
-    while ended < topic.partitions:
-        for message in consumer.consume(500, 10):
-            if message.error():
-                ended += 1
-            else:
-                found.append(CODEC.decode(message.value(), *topic.records).record)
-    consumer.close()
-    return found
-
-
 def judged(counts: list[object]) -> list[Incident]:
     """What the control plane makes of the counts in the order of the log."""
     fold, state, found = Incidents(), Incidents().empty(0), []
@@ -111,10 +96,10 @@ def test_a_bad_and_a_slow_release_become_incidents_though_the_worker_is_replaced
     count_until(deployment, 7)
     send(deployment, 8, 16)
     count_until(deployment, 15)
-    counts = read(deployment, topics.SERIES)
+    counts = records_of(deployment, topics.SERIES)
     newest = {(c.series, c.release, c.window_start_s, c.partition): c for c in counts if isinstance(c, SeriesCount)}
     assert sum(c.events for c in newest.values()) == 16 * PEOPLE * 50
-    assert read(deployment, topics.DEAD_LETTERS) == []
+    assert records_of(deployment, topics.DEAD_LETTERS) == []
     by_time = sorted(newest.values(), key=lambda c: (c.window_start_s, c.partition, c.series, c.release))
     opened = {(i.kind, i.subject, i.release) for i in judged(list(by_time)) if i.status == "opened"}
     assert opened == {("failure-rate", "op:build", "pypi:tool@1.1"), ("latency", "op:test", "pypi:tool@1.1")}

@@ -12,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from aicache.local.kafka import EmbeddedKafka
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
-from aicache.schemas.codec import Codec
-from aicache.schemas.records import UsageBatch, Vote
+from aicache.schemas.records import Vote
 from aicache.streams.rounds.kafka import create_task
 from support.deployment import make_task
 from support.play import CLIENTS, Play, check_rounds
 from support.processes import COORDINATOR, MEMBER, REDUCER
+from support.reading import records_of
 
 ROUNDS_MAX = 500
 TESTS = Path(__file__).parents[1]
@@ -146,21 +145,6 @@ def test_a_client_killed_at_any_instant_has_sent_once_what_it_called_sent(kafka:
         said += process.stdout.read().split()
         process.stdout.close()
         process.wait()
-    found = Counter(item for batch in usage_of(kafka) for event in batch.events for item in event.items)
+    found = Counter(item for batch in records_of(kafka, topics.USAGE) for event in batch.events for item in event.items)
     assert set(said) <= set(found), "an acknowledged event is lost"
     assert max(found.values()) == 1, "an event was sent twice"
-
-
-def usage_of(kafka: KafkaSettings) -> list[UsageBatch]:
-    consumer = Consumer(kafka.client_config(group_id="oracle", enable_partition_eof=True))
-    places = [TopicPartition(kafka.name(topics.USAGE.name), p, 0) for p in range(topics.USAGE.partitions)]
-    consumer.assign(places)
-    found, ended = [], 0
-    while ended < len(places):
-        for message in consumer.consume(500, 0.2):
-            if message.error():
-                ended += 1
-            else:
-                found.append(Codec().decode(message.value(), UsageBatch).record)
-    consumer.close()
-    return found

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
@@ -16,6 +16,7 @@ from aicache.streams.runtime.direct import DirectShell
 from aicache.streams.runtime.store import FencedError, TaskStore
 from aicache.streams.runtime.tasks import BreakerError, GapError, Raw, Task
 from support.counting import Counting, usage
+from support.reading import records_of
 
 CODEC = Codec()
 STEPS_MAX = 3_000
@@ -36,28 +37,10 @@ def send(kafka: KafkaSettings, values: list[bytes], partition: int | None = None
     assert producer.flush(30) == 0
 
 
-def read(kafka: KafkaSettings, topic: topics.Topic) -> list[object]:
-    consumer = Consumer(
-        kafka.client_config(group_id="test", isolation_level="read_committed", enable_partition_eof=True)
-    )
-    from confluent_kafka import TopicPartition
-
-    consumer.assign([TopicPartition(kafka.name(topic.name), p, 0) for p in range(topic.partitions)])
-    found, ended = [], 0
-    while ended < topic.partitions:
-        for message in consumer.consume(500, 10):
-            if message.error():
-                ended += 1
-            else:
-                found.append(CODEC.decode(message.value(), *topic.records).record)
-    consumer.close()
-    return found
-
-
 def final_counts(kafka: KafkaSettings) -> Counter[str]:
     """The newest count of each item and partition's fold, added up; counts only rise, so the newest is the largest."""
     newest: dict[str, float] = {}
-    for record in read(kafka, topics.TRENDS):
+    for record in records_of(kafka, topics.TRENDS):
         assert isinstance(record, Trend)
         newest[record.series] = max(newest.get(record.series, 0), record.value)
     return Counter({item: int(value) for item, value in newest.items()})
@@ -100,7 +83,7 @@ def test_poison_goes_to_dead_letters_with_its_origin_and_the_next_ones_are_proce
     send(deployment, [good, b"\xc3\x01garbage!!", CODEC.encode(usage([], "poison")), good], partition=1)
     with running(deployment) as shell:
         step_until(shell, lambda: sum(sum(task.state.values()) for task in shell.tasks.values()) == 2)
-    letters = read(deployment, topics.DEAD_LETTERS)
+    letters = records_of(deployment, topics.DEAD_LETTERS)
     assert all(isinstance(letter, DeadLetter) for letter in letters)
     assert {(letter.topic, letter.partition, letter.offset, letter.reason) for letter in letters} == {
         ("aicache.usage", 1, 1, "unknown-schema"),

@@ -20,6 +20,7 @@ from aicache.schemas.admin import create_topics
 from aicache.schemas.codec import Codec
 from aicache.schemas.records import Trend
 from support.counting import Counting, usage
+from support.reading import records_of
 
 CODEC = Codec()
 TESTS = Path(__file__).parents[1]
@@ -155,20 +156,7 @@ class Crowd:
 
     def records(self, topic: topics.Topic) -> list[object]:
         """All that a topic holds."""
-        config = self.kafka.client_config(
-            group_id="oracle", isolation_level="read_committed", enable_partition_eof=True
-        )
-        consumer = Consumer(config)
-        consumer.assign([TopicPartition(self.kafka.name(topic.name), p, 0) for p in range(topic.partitions)])
-        found, ended = [], 0
-        while ended < topic.partitions:
-            for message in consumer.consume(500, 0.1):
-                if message.error():
-                    ended += message.error().code() == KafkaError._PARTITION_EOF
-                else:
-                    found.append(self.codec.decode(message.value(), *topic.records).record)
-        consumer.close()
-        return found
+        return records_of(self.kafka, topic, self.codec)
 
     def commit(self, group: str, offset: int) -> None:
         """Set back what a group has committed."""

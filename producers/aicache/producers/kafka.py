@@ -36,6 +36,7 @@ CONTROL = (
     topics.ROUNDS,
     topics.VOTES,
 )
+RANKS = {topic.name: rank for rank, topic in enumerate(CONTROL)}
 AWAITED = (CommitteeMember, Enrolment, Model, Task)
 """When one of these comes, a round that a client could not take part in may have become possible."""
 CONSUME_MAX = 500
@@ -299,9 +300,7 @@ class Hub:
 
     def _order(self, message: Message) -> int:
         """Keys before the rounds that name them, rounds before their votes."""
-        names = [topic.name for topic in CONTROL]
-        name = self._names[message.topic() or ""].name
-        return names.index(name) if name in names else len(names)
+        return RANKS.get(self._names[message.topic() or ""].name, len(RANKS))
 
     @staticmethod
     def _note_end(message: Message, waiting: set[tuple[str, int]]) -> None:

@@ -5,6 +5,8 @@ not how sure it is. The median release has to be slower too: one slow release is
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 from aicache.schemas.records import Incident
 from aicache.streams.anomalies import announcing, sketches, written
@@ -14,6 +16,7 @@ from aicache.streams.anomalies.detectors.quantiles import Effect
 from aicache.streams.anomalies.evidence import SLOWER_MIN, Drift, Rate, State
 from aicache.streams.runtime.contract import Step
 
+W = TypeVar("W", Rate, Drift)
 RATES_MAX = 20_000
 DRIFTS_MAX = 1_000
 DURATIONS_MIN = 20
@@ -22,13 +25,7 @@ DURATIONS_MIN = 20
 
 def watch_rate(state: State, series: str, failures: int, people: dict[int, int], start_s: int, step: Step) -> None:
     """Learn how often a series without a release happened in a window, and tell if that has risen."""
-    rate = state.rates.get(series)
-    if rate is None:
-        if len(state.rates) >= RATES_MAX:
-            oldest = min(state.rates, key=lambda name: (state.rates[name].seen_s, name))
-            del state.rates[oldest]
-            step.changed[written.rate_key(oldest)] = None
-        rate = state.rates[series] = Rate()
+    rate = _of(state.rates, series, Rate, RATES_MAX, written.rate_key, step)
     rate.seen_s = start_s
     risen = rate.detector.learn_one(failures)
     known = state.open.get(name_of(series, RATE, ""))
@@ -44,13 +41,7 @@ def watch_rate(state: State, series: str, failures: int, people: dict[int, int],
 def watch_durations(state: State, series: str, by_release: list[sketches.Sketch], start_s: int, step: Step) -> None:
     """Learn the durations of a series in a window, a sketch each release, and tell if all have become longer."""
     sketch = sketches.merge(by_release)
-    drift = state.drifts.get(series)
-    if drift is None:
-        if len(state.drifts) >= DRIFTS_MAX:
-            oldest = min(state.drifts, key=lambda name: (state.drifts[name].seen_s, name))
-            del state.drifts[oldest]
-            step.changed[written.drift_key(oldest)] = None
-        drift = state.drifts[series] = Drift()
+    drift = _of(state.drifts, series, Drift, DRIFTS_MAX, written.drift_key, step)
     drift.seen_s = start_s
     known = state.open.get(name_of(series, DRIFT, ""))
     is_shift = drift.detector.learn_one(sketch)
@@ -65,6 +56,19 @@ def watch_durations(state: State, series: str, by_release: list[sketches.Sketch]
     elif known is not None and usual_s > drift.before * SLOWER_MIN:
         drift.worse_s = start_s
     step.changed[written.drift_key(series)] = written.drift_value(drift)
+
+
+def _of(
+    known: dict[str, W], series: str, make: Callable[[], W], known_max: int, key_of: Callable[[str], bytes], step: Step
+) -> W:
+    """What is known of a series; a new one takes the place of the one silent for longest where there is no room."""
+    if series not in known:
+        if len(known) >= known_max:
+            oldest = min(known, key=lambda name: (known[name].seen_s, name))
+            del known[oldest]
+            step.changed[key_of(oldest)] = None
+        known[series] = make()
+    return known[series]
 
 
 def _risen(state: State, series: str, rate: Rate, start_s: int, known: Incident | None) -> Incident:

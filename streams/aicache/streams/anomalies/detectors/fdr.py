@@ -10,7 +10,7 @@ The same history gives the same levels, so decisions can be replayed. Memory: bo
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,18 @@ class _Rule(base.Base):
         """All that it has decided by; `from_bytes` of it goes on with the same levels."""
         return state.pack(type(self).__name__, self._fields())
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The rule that wrote these bytes.
+
+        Raises:
+            LocalError: they are of another one, or damaged.
+        """
+        fields, _ = state.unpack(cls.__name__, data)
+        made = cls(fields["fdr"])
+        made._restore(fields)
+        return made
+
 
 class Lond(_Rule):
     """LOND: level = fdr · γ(test) · (discoveries + 1). Memory: two numbers.
@@ -103,18 +115,9 @@ class Lond(_Rule):
     def _fields(self) -> dict[str, Any]:
         return {**super()._fields(), "dependent": self.dependent, "harmonic": self._harmonic}
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Lond":
-        """The rule that wrote these bytes.
-
-        Raises:
-            LocalError: they are of another one, or damaged.
-        """
-        fields, _ = state.unpack("Lond", data)
-        made = cls(fields["fdr"], fields["dependent"])
-        made._restore(fields)
-        made._harmonic = fields["harmonic"]
-        return made
+    def _restore(self, fields: dict[str, Any]) -> None:
+        super()._restore(fields)
+        self.dependent, self._harmonic = fields["dependent"], fields["harmonic"]
 
 
 class Lord(_Rule):
@@ -150,18 +153,9 @@ class Lord(_Rule):
     def _fields(self) -> dict[str, Any]:
         return {**super()._fields(), "first": self._first, "found": self._found}
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Lord":
-        """The rule that wrote these bytes.
-
-        Raises:
-            LocalError: they are of another one, or damaged.
-        """
-        fields, _ = state.unpack("Lord", data)
-        made = cls(fields["fdr"])
-        made._restore(fields)
-        made._first, made._found = fields["first"], fields["found"]
-        return made
+    def _restore(self, fields: dict[str, Any]) -> None:
+        super()._restore(fields)
+        self._first, self._found = fields["first"], fields["found"]
 
 
 class Saffron(_Rule):
@@ -198,18 +192,9 @@ class Saffron(_Rule):
     def _fields(self) -> dict[str, Any]:
         return {**super()._fields(), "quiet": self._quiet, "found": self._found}
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Saffron":
-        """The rule that wrote these bytes.
-
-        Raises:
-            LocalError: they are of another one, or damaged.
-        """
-        fields, _ = state.unpack("Saffron", data)
-        made = cls(fields["fdr"])
-        made._restore(fields)
-        made._quiet, made._found = fields["quiet"], fields["found"]
-        return made
+    def _restore(self, fields: dict[str, Any]) -> None:
+        super()._restore(fields)
+        self._quiet, self._found = fields["quiet"], fields["found"]
 
 
 def gamma(place: int) -> float:

@@ -8,7 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from aicache.streams.committee.voting import Voter
-from aicache.streams.reducer.logic import Reducer, RoundSums
+from aicache.streams.reducer.logic import Reducer
+from aicache.streams.reducer.sums import RoundSums
 from aicache.streams.runtime.contract import Step
 from aicache.streams.runtime.tasks import Prepared, Raw, Task
 from simulation.log import Log, Producer

@@ -9,7 +9,6 @@ Invariant: an aggregate is a function of the log and the manifest. Memory: one s
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +41,7 @@ from aicache.schemas.records import (
 from aicache.schemas.signing import verify_record
 from aicache.streams.committee.rules import chunks_of
 from aicache.streams.reducer.opening import combine_groups, open_group
+from aicache.streams.reducer.sums import RoundSums
 from aicache.streams.rounds.budgets import guarantee_of
 from aicache.streams.runtime.contract import Output
 
@@ -63,34 +63,6 @@ Taken = tuple[Envelope, bytes | None]
 SideBySide = Callable[[Callable[[Taken], bool], Iterable[Taken]], Iterator[bool]]
 TAKEN_MAX = 16
 """Ciphertexts held at the same time while their digests are checked."""
-
-
-@dataclass(slots=True)
-class RoundSums:
-    """A round as the reducer sees it."""
-
-    proposal: Proposal
-    rho: bytes
-    running: NDArray[np.uint64] | None
-    labels: list[str]
-    added: dict[bytes, tuple[bytes, Place]] = field(default_factory=dict)
-    received: dict[bytes, bytes] = field(default_factory=dict)
-    waiting: list[Envelope] = field(default_factory=list)
-    claims: dict[bytes, int] = field(default_factory=dict)
-    closed_ms: int = 0
-    manifests: dict[bytes, Manifest] = field(default_factory=dict)
-    votes: dict[int, bytes] = field(default_factory=dict)
-    openings: dict[tuple[bytes, int], dict[int, NDArray[np.uint16]]] = field(default_factory=dict)
-    voted_ms: int = 0
-    sums: dict[int, NDArray[np.uint64] | None] = field(default_factory=dict)
-    tried: dict[int, int] = field(default_factory=dict)
-    opened: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-
-    @property
-    def chosen(self) -> bytes:
-        """The digest that k members voted for; empty while there is none."""
-        votes = list(self.votes.values())
-        return next((d for d in self.manifests if votes.count(d) >= self.proposal.quorum), b"")
 
 
 class Reducer:

@@ -29,6 +29,8 @@ CANARIES = 40
 
 FAILING_RELEASE, FAILING_OPERATION = "pypi:tag-indexer@2.3", "op:index"
 SLOW_RELEASE, SLOW_OPERATION = "pypi:tag-search@5.1", "op:search"
+PLANTED = {("failure-rate", FAILING_OPERATION, FAILING_RELEASE), ("latency", SLOW_OPERATION, SLOW_RELEASE)}
+"""What is to be found: kind, subject and release of each incident."""
 MINUTES = 40
 MINUTE_S = 0.4
 """What a simulated minute takes."""

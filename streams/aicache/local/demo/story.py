@@ -6,11 +6,12 @@ Boundary: processes, Kafka, the clock, the system's entropy (the seed is printed
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from confluent_kafka import Producer
@@ -23,6 +24,7 @@ from aicache.local.log_scan import Hit, scan
 from aicache.local.reading import Seen, read_all
 from aicache.privacy.errors import LocalError
 from aicache.producers.connection import KafkaSettings
+from aicache.producers.insights import BEGINNING, Insights
 from aicache.producers.kafka import Hub
 from aicache.schemas import topics
 from aicache.schemas.records import (
@@ -33,19 +35,19 @@ from aicache.schemas.records import (
     Model,
     Proposal,
     Recommendation,
+    Record,
     SeriesCount,
     UsageBatch,
 )
 from aicache.streams.committee import commands
 
+R = TypeVar("R", bound=Record)
 DEPLOYMENT = "demo"
 MEMBERS = 5
 NOT_SHOWN = frozenset({"merging", "private-tables"})
 """Workers of tables for clients, of which the demo shows nothing."""
 LETTERS, LETTERS_COUNT = "ghjkmnpqrstvwxyz", 24
 STEP_S = 0.1
-LOOK_S = 0.5
-"""How often the log is looked at: every look reads a topic from its beginning."""
 KILL_AFTER_AGGREGATES = 2
 DEADLINE_S = 240.0
 SETTLE_S = 60.0
@@ -172,11 +174,6 @@ class _Run:
             self._step()
         return future.result()
 
-    def _pass(self, seconds: float) -> None:
-        until_s = time.monotonic() + seconds
-        while time.monotonic() < until_s:
-            self._step()
-
     def _step(self) -> None:
         self.deployment.supervisor.step(time.monotonic())
         time.sleep(STEP_S)
@@ -192,19 +189,20 @@ class _Run:
     def _watch_rounds(self) -> None:
         wanted = script.MODEL_ROUNDS + script.COUNT_ROUNDS
         told: set[str] = set()
-        while len(told) < wanted:
-            for seen in read_all(self.kafka, topics.AGGREGATES):
-                record = seen.record
-                if isinstance(record, Aggregate) and record.round_id not in told:
+        with closing(Insights(self.kafka, topics.AGGREGATES, Aggregate, start=BEGINNING)) as reader:
+            while len(told) < wanted:
+                self._step()
+                for record in _new(reader):
+                    if record.round_id in told:
+                        continue
                     told.add(record.round_id)
                     if not self.story.first_insight_s:
                         self.story.first_insight_s = time.monotonic() - self.story.began_s
                     self.tell(
                         f"{record.round_id}: the sum of {record.n} clients opened, epsilon {record.guarantee.epsilon:.2f} a client"
                     )
-            if len(told) >= KILL_AFTER_AGGREGATES and not self.story.killed:
-                self._kill()
-            self._pass(LOOK_S)
+                if len(told) >= KILL_AFTER_AGGREGATES and not self.story.killed:
+                    self._kill()
 
     def _kill(self) -> None:
         name = f"member-{script.KILLED_MEMBER}"
@@ -217,20 +215,27 @@ class _Run:
     def _settle(self) -> None:
         """Wait until the workers have read all usage, and the killed member is back."""
         until_s = time.monotonic() + SETTLE_S
-        logged = len(read_all(self.kafka, topics.USAGE))
         typed = 2 * self._typed()
-        while time.monotonic() < until_s:
-            self._pass(2 * LOOK_S)
-            answers = read_all(self.kafka, topics.RECOMMENDATIONS)
-            incidents = [seen.record for seen in read_all(self.kafka, topics.ANOMALIES)]
-            found = {(i.subject, i.release) for i in incidents if isinstance(i, Incident)}
-            if len(answers) >= typed and len(found) >= 2 and logged:
-                break
+        answered, found = 0, set[tuple[str, str, str]]()
+        with (
+            closing(Insights(self.kafka, topics.RECOMMENDATIONS, Recommendation, start=BEGINNING)) as answers,
+            closing(Insights(self.kafka, topics.ANOMALIES, Incident, start=BEGINNING)) as incidents,
+        ):
+            while time.monotonic() < until_s and (answered < typed or not found >= script.PLANTED):
+                self._step()
+                answered += sum(1 for _ in _new(answers))
+                found |= {(incident.kind, incident.subject, incident.release) for incident in _new(incidents)}
         self.story.restarted = self.deployment.supervisor.pid(self.story.killed) is not None
 
     def _typed(self) -> int:
         used = [q for q in questions.learned() if q.number < questions.USAGE_QUESTIONS and len(q.tags) > 1]
         return len(used)
+
+
+def _new(reader: Insights[R]) -> Iterator[R]:
+    """What a reader has that was not seen yet, without waiting for more."""
+    while (insight := reader.poll(0.0)) is not None:
+        yield insight.record
 
 
 def _letters() -> str:

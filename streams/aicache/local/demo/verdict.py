@@ -14,10 +14,6 @@ PLACES_SHOWN = 5
 SIGMA_TOLERANCE = 0.05
 COORDINATES_MIN = 20_000
 EPSILON_MAX = 8.0
-PLANTED = {
-    ("failure-rate", script.FAILING_OPERATION, script.FAILING_RELEASE),
-    ("latency", script.SLOW_OPERATION, script.SLOW_RELEASE),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ def _anomalies(story: Story) -> Line:
     found = {(incident.kind, incident.subject, incident.release) for incident in story.incidents}
     return Line(
         "the bad release and the slow operation are found and named, and nothing else is",
-        found - ECHOES == PLANTED,
+        found - ECHOES == script.PLANTED,
         "; ".join(f"{kind} {subject} {release}" for kind, subject, release in sorted(found)) or "nothing",
     )
 

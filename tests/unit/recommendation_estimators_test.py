@@ -1,5 +1,6 @@
 """What every estimator of recommendations keeps to: one suite for all, and River's own checks where they apply."""
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from aicache.streams.recommendations.popularity import ContextPopularity
 from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker
 from aicache.streams.recommendations.sessions import SessionNeighbours
 from aicache.streams.recommendations.snapshot import pack, unpack
+from aicache.streams.recommendations.solving import Solving, mirror, solve
 from aicache.streams.recommendations.vocabulary import Vocabulary
 
 MAKERS: dict[str, Callable[[], Ranker]] = {
@@ -230,7 +232,68 @@ def test_linear_weights_are_those_of_the_closed_form() -> None:
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
     for number in range(len(names)):
-        np.testing.assert_allclose(ranker.scores([number]), weights[number], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(ranker.scores([number]), weights[number], rtol=1e-3, atol=1e-6)
+
+
+def test_a_symmetric_matrix_is_made_from_its_lower_half() -> None:
+    for size in (0, 1, 63, 64, 65, 200):
+        lower = np.tril(np.arange(size * size, dtype=np.float32).reshape(size, size) + 1)
+        whole = lower.copy()
+        mirror(whole)
+        np.testing.assert_array_equal(whole, lower + np.tril(lower, -1).T)
+
+
+def wide() -> Ease:
+    """Many items: solved in a thread, its weights count many examples later."""
+    ranker = Ease(width=400)
+    teach(ranker, many(700))
+    return ranker
+
+
+def many(count: int, start: int = 0) -> Iterator[tuple[list[str], list[str]]]:
+    return stream(count, start=start, items=400)
+
+
+def test_weights_that_are_solved_in_a_thread_count_from_a_fixed_example_on() -> None:
+    ranker, slow = wide(), wide()
+    while ranker._ahead is None:  # the stream comes to the next solving
+        for each in (slow, ranker):
+            teach(each, many(1, start=ranker._examples))
+    before = ranker._weights
+    until = ranker._ahead_until
+    assert until > ranker._examples
+    assert isinstance(ranker._ahead, Solving)
+    ranker._ahead.result()  # here the thread was quick, there it need not have been
+    while ranker._examples < until:
+        assert ranker._weights is before
+        for each in (slow, ranker):
+            teach(each, many(1, start=ranker._examples))
+    assert ranker._weights is not before
+    assert state(slow) == state(ranker)
+
+
+def test_a_snapshot_while_weights_are_solved_carries_them() -> None:
+    ranker = wide()
+    while ranker._ahead is None:
+        teach(ranker, many(1, start=ranker._examples))
+    arrays, again, copied = unpack(state(ranker)), ranker.clone(), copy.deepcopy(ranker)
+    again.vocabulary.restore(arrays)
+    again.restore(arrays)
+    until = ranker._ahead_until
+    for each in (ranker, again, copied):
+        teach(each, many(400, start=1_000))
+    assert ranker._examples > until
+    assert state(again) == state(ranker) == state(copied)
+
+
+def test_what_cannot_be_solved_in_the_thread_is_known_to_whoever_waits() -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        Solving(np.zeros((2, 3), dtype=np.float32), 1.0).result()
+
+
+def test_a_gram_matrix_that_is_indefinite_is_solved_with_a_larger_ridge() -> None:
+    weights = solve(np.array([[1.0, 9.0], [9.0, 1.0]], dtype=np.float32), 0.1)
+    assert np.isfinite(weights.matrix).all()
 
 
 def test_rows_of_the_linear_model_go_to_the_heavy_items() -> None:

@@ -1,25 +1,29 @@
 """A linear autoencoder in closed form (EASE; Steck, WWW 2019) on a Gram matrix that fades with time.
 
-With P = (G + λI)^-1 the weights from item i to item j are B_ij = -P_ij / P_jj, zero on the diagonal. A basket of n items counts with
-weight n^-1/2, so that long baskets do not drown short ones. Only the `width` heaviest items have a row in G; a newcomer takes the
-row of the lightest (SpaceSaving; Metwally, Agrawal, El Abbadi, ICDT 2005), which forgets at most that item's weight.
+A basket of n items counts with weight n^-1/2, so that long baskets do not drown short ones. Only the `width` heaviest items have a row
+in the Gram matrix; a newcomer takes the row of the lightest (SpaceSaving; Metwally, Agrawal, El Abbadi, ICDT 2005), which forgets at most
+that item's weight.
 
-When to solve is decided by the stream itself, so that a replay solves at the same examples: as soon as the examples since the last
-time have paid for it. Memory: 12·width² bytes, and 5 times that while it is solved. Cost of an example: one addition a pair and, over
-time, PAIRS_PER_EXAMPLE multiplications of solving; of a question: one row an item at hand.
+When to solve is decided by the stream itself: as soon as the examples since the last time have paid for it. A thread solves from a copy,
+and its weights count from a later example on, which the size alone decides; whoever comes there first waits. So a replay solves and
+answers at the same examples, however fast the machine. Memory: 10·width² bytes, and twice that besides while it is solved. Cost of an
+example: one addition a pair and, over time and in the thread, PAIRS_PER_EXAMPLE multiplications of solving; of a question: one row an
+item at hand.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from aicache.streams.recommendations.ranker import Ranker, Scores
+from aicache.streams.recommendations.solving import LinearWeights, Solving, below_diagonal, mirror, solve
 
 SCALE_MAX = 1e6
 PAIRS_PER_EXAMPLE = 100_000.0
 """Solving waits until size³ / this many examples have come: about 10 µs an example."""
+PAIRS_AHEAD = 2_000_000.0
+"""Weights count size³ / this many examples after they were asked for; where that is less than one, they are solved at once."""
 SHARE_NEW = 0.04
 """And until this share of all examples is new: what changes little is not solved anew."""
 FIRST = 64
@@ -52,12 +56,15 @@ class Ease(Ranker):
         self.window = window
         self._growth = 2.0 ** (1.0 / half_life)
         self._scale = 1.0
-        self._gram = np.zeros((64, 64))
+        self._gram = np.zeros((64, 64), dtype=np.float32)
         self._items = np.full(64, NO_ROW, dtype=np.int32)  # of rows
         self._rows = np.full(64, NO_ROW, dtype=np.int32)  # of items
         self._used = 0
-        self._weights = np.zeros((0, 0), dtype=np.float32)
+        self._weights = LinearWeights.none()
         self._solved = np.zeros(0, dtype=np.int32)  # items of the rows of the weights
+        self._ahead: Solving | LinearWeights | None = None  # what is solved, or waits for its example
+        self._ahead_items = np.zeros(0, dtype=np.int32)
+        self._ahead_until = 0
         self._examples = 0
         self._since = 0
 
@@ -66,7 +73,7 @@ class Ease(Ranker):
         super().begin(ordered=ordered)
         self._scale *= self._growth
         if self._scale > SCALE_MAX:
-            self._gram /= self._scale
+            self._gram *= np.float32(1.0 / self._scale)
             self._scale = 1.0
 
     def learn_set(self, numbers: Sequence[int]) -> None:
@@ -109,7 +116,7 @@ class Ease(Ranker):
             self._used += 1
             if row == len(self._gram):
                 size = min(2 * row, self.width)
-                gram, items = np.zeros((size, size)), np.full(size, NO_ROW, dtype=np.int32)
+                gram, items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
                 gram[:row, :row], items[:row] = self._gram, self._items
                 self._gram, self._items = gram, items
         self._rows[item], self._items[row] = row, item
@@ -118,21 +125,36 @@ class Ease(Ranker):
     def _count(self, examples: int) -> None:
         self._examples += examples
         self._since += examples
-        if self._since >= max(FIRST, self._used**3 / PAIRS_PER_EXAMPLE, SHARE_NEW * self._examples):
+        if self._ahead is not None:
+            if self._examples >= self._ahead_until:
+                self._take()
+        elif self._since >= max(FIRST, self._used**3 / PAIRS_PER_EXAMPLE, SHARE_NEW * self._examples):
+            self._begin_solving()
+
+    def _begin_solving(self) -> None:
+        ahead = int(self._used**3 / PAIRS_AHEAD)
+        if not ahead:
             self.solve()
+            return
+        self._ahead = Solving(self._faded(), self.ridge)
+        self._ahead_items = self._items[: self._used].copy()
+        self._ahead_until = self._examples + ahead
+        self._since = 0
+
+    def _faded(self) -> NDArray[np.float32]:
+        return self._gram[: self._used, : self._used] * np.float32(1.0 / self._scale)
+
+    def _take(self) -> None:
+        """What was solved ahead counts from now on."""
+        if self._ahead is not None:
+            self._weights = _ready(self._ahead)
+            self._solved = self._ahead_items
+            self._ahead = None
 
     def solve(self) -> None:
         """Solve for the weights now."""
-        gram = self._gram[: self._used, : self._used] / self._scale
-        ridge, failed = self.ridge, 1
-        while failed:  # sequences cut by the window may leave G indefinite; a ridge above its largest row sum ends this
-            factor, failed = lapack.dpotrf(gram + ridge * np.eye(self._used), lower=1)
-            ridge *= 4.0
-        inverse, _ = lapack.dpotri(factor, lower=1)  # its lower triangle
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        weights = inverse / -np.diagonal(inverse)
-        np.fill_diagonal(weights, 0.0)
-        self._weights = weights.astype(np.float32)
+        self._ahead = None
+        self._weights = solve(self._faded(), self.ridge)
         self._solved = self._items[: self._used].copy()
         self._since = 0
 
@@ -146,32 +168,53 @@ class Ease(Ranker):
             if item < len(self._rows) and 0 <= (row := int(self._rows[item])) < size and self._solved[row] == item
         ]
         if rows:
-            result[self._solved] = self._weights[rows].sum(axis=0)
+            result[self._solved] = self._weights.matrix[rows].sum(axis=0)
         return result
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """See `Ranker.arrays`."""
+        """See `Ranker.arrays`: of the Gram matrix what is on and below its diagonal and not zero, and what is solved already."""
+        pairs = self._gram[: self._used, : self._used][below_diagonal(self._used, diagonal=True)]
+        ahead = LinearWeights.none() if self._ahead is None else _ready(self._ahead)
         return {
             "ordered": np.array([self.ordered]),
             "scale": np.array([self._scale]),
-            "gram": self._gram[: self._used, : self._used].copy(),
+            "pairs": pairs[pairs != 0.0],
+            "places": np.packbits(pairs != 0.0),
             "items": self._items[: self._used].copy(),
-            "weights": self._weights.copy(),
+            "partial": self._weights.partial,
+            "spread": self._weights.spread,
             "solved": self._solved.copy(),
-            "counts": np.array([self._examples, self._since]),
+            "ahead_partial": ahead.partial,
+            "ahead_spread": ahead.spread,
+            "ahead_items": self._ahead_items[: len(ahead.spread)].copy(),
+            "counts": np.array([self._examples, self._since, self._ahead_until]),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
         self.ordered = float(arrays["ordered"][0])
         self._scale = float(arrays["scale"][0])
-        self._used = len(arrays["items"])
-        size = max(64, self._used)
-        self._gram, self._items = np.zeros((size, size)), np.full(size, NO_ROW, dtype=np.int32)
-        self._gram[: self._used, : self._used] = arrays["gram"]
-        self._items[: self._used] = arrays["items"]
+        self._used = used = len(arrays["items"])
+        size = max(64, used)
+        self._gram, self._items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
+        pairs = np.zeros(used * (used + 1) // 2, dtype=np.float32)
+        places = np.unpackbits(np.asarray(arrays["places"], dtype=np.uint8), count=len(pairs))
+        pairs[places.astype(np.bool_)] = arrays["pairs"]
+        self._gram[:used, :used][below_diagonal(used, diagonal=True)] = pairs
+        mirror(self._gram)
+        self._items[:used] = arrays["items"]
         self._rows = np.full(max(64, int(arrays["items"].max(initial=0)) + 1), NO_ROW, dtype=np.int32)
-        self._rows[self._items[: self._used]] = np.arange(self._used, dtype=np.int32)
-        self._weights = np.array(arrays["weights"], dtype=np.float32)
+        self._rows[self._items[:used]] = np.arange(used, dtype=np.int32)
+        self._weights = _weights(arrays["partial"], arrays["spread"])
         self._solved = np.array(arrays["solved"], dtype=np.int32)
-        self._examples, self._since = (int(count) for count in arrays["counts"])
+        self._ahead_items = np.array(arrays["ahead_items"], dtype=np.int32)
+        self._ahead = _weights(arrays["ahead_partial"], arrays["ahead_spread"]) if len(self._ahead_items) else None
+        self._examples, self._since, self._ahead_until = (int(count) for count in arrays["counts"])
+
+
+def _ready(ahead: Solving | LinearWeights) -> LinearWeights:
+    return ahead.result() if isinstance(ahead, Solving) else ahead
+
+
+def _weights(partial: NDArray[np.generic], spread: NDArray[np.generic]) -> LinearWeights:
+    return LinearWeights.of(np.array(partial, dtype=np.float16), np.array(spread, dtype=np.float32))

@@ -92,7 +92,7 @@ class Recommendations:
     """
 
     name = "recommendations"
-    version = 2
+    version = 3
     inputs = (topics.USAGE,)
 
     def __init__(self, policy: Policy | None = None) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError
 
-DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|u1"})
+DTYPES = frozenset({"<f2", "<f4", "<f8", "<i4", "<i8", "|u1"})
 LENGTH_BYTES = 4
 
 

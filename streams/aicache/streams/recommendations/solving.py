@@ -1,0 +1,130 @@
+"""The weights of a linear autoencoder (EASE; Steck, WWW 2019), solved beside the stream.
+
+With P = (G + λI)^-1 the weight from item i to item j is B_ij = -P_ij / P_jj, zero on the diagonal. What is kept of P are its partial
+correlations, P_ij / √(P_ii P_jj): symmetric and within ±1, so that half of them, in two bytes each, say all; and √P_ii.
+
+SciPy's wrappers hold the interpreter's lock while LAPACK works, and the stream would stand still; its routines are therefore called by
+their addresses, which SciPy gives for Cython. Invariant: a result is a function of the matrix, and does not change. No clock, no entropy.
+"""
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Thread
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cython_lapack
+
+from aicache.streams.recommendations.ranker import Scores
+
+BLOCK = 64
+"""A matrix is mirrored in blocks of so many rows and columns, which stay in the cache: a tenth of the time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearWeights:
+    """Weights from each of some items to each other.
+
+    Attributes:
+        partial: partial correlations below the diagonal, row by row, shape (k(k-1)/2,), dtype float16.
+        spread: roots of the diagonal of the inverse, shape (k,), dtype float32.
+        matrix: B, made from these two, shape (k, k).
+    """
+
+    partial: NDArray[np.float16]
+    spread: Scores
+    matrix: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, partial: NDArray[np.float16], spread: Scores) -> "LinearWeights":
+        """From what is kept."""
+        matrix = np.zeros((len(spread), len(spread)), dtype=np.float32)
+        matrix[below_diagonal(len(spread))] = partial
+        mirror(matrix)
+        matrix *= -spread[:, None]
+        matrix /= spread
+        return cls(partial, spread, matrix)
+
+    @classmethod
+    def none(cls) -> "LinearWeights":
+        """Of no items."""
+        return cls.of(np.zeros(0, dtype=np.float16), np.zeros(0, dtype=np.float32))
+
+
+def below_diagonal(size: int, *, diagonal: bool = False) -> NDArray[np.bool_]:
+    """Which entries of a matrix are below its diagonal, or on it as well: shape (size, size)."""
+    return np.tri(size, k=0 if diagonal else -1, dtype=np.bool_)
+
+
+def mirror(matrix: NDArray[np.float32]) -> None:
+    """Fill in what is above the diagonal, where nothing but zeros is, from what is below it."""
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, start + BLOCK)
+        matrix[rows, rows] += np.tril(matrix[rows, rows], -1).T
+        for other in range(start + BLOCK, len(matrix), BLOCK):
+            columns = slice(other, other + BLOCK)
+            matrix[rows, columns] = matrix[columns, rows].T
+
+
+def solve(gram: NDArray[np.float32], ridge: float) -> LinearWeights:
+    """The weights of a Gram matrix.
+
+    Args:
+        gram: symmetric, shape (k, k).
+        ridge: λ; raised until there is an inverse, as sequences that were cut may leave G indefinite.
+    """
+    size = len(gram)
+    while (inverse := _inverse(gram.astype(np.float64) + ridge * np.eye(size))) is None:
+        ridge *= 4.0  # above the largest row sum it ends
+    spread = np.sqrt(np.diagonal(inverse))
+    inverse /= spread[:, None]
+    inverse /= spread
+    return LinearWeights.of(inverse[below_diagonal(size)].astype(np.float16), spread.astype(np.float32))
+
+
+class Solving:
+    """`solve` in a thread of its own: whoever needs the weights waits for them. A copy shares them."""
+
+    def __init__(self, gram: NDArray[np.float32], ridge: float) -> None:
+        self._weights: Future[LinearWeights] = Future()
+        Thread(target=self._work, args=(gram, ridge), name="solving", daemon=True).start()
+
+    def _work(self, gram: NDArray[np.float32], ridge: float) -> None:
+        try:
+            self._weights.set_result(solve(gram, ridge))
+        except BaseException as error:  # to whoever waits
+            self._weights.set_exception(error)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Solving":
+        return self
+
+    def result(self) -> LinearWeights:
+        """The weights."""
+        return self._weights.result()
+
+
+def _routine(name: str) -> Callable[..., None]:
+    """A routine of LAPACK that takes a letter, a size, a matrix, its stride and a place for what went wrong."""
+    capsule = cython_lapack.__pyx_capi__[name]
+    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    integer = ctypes.POINTER(ctypes.c_int)
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_char_p, integer, ctypes.c_void_p, integer, integer)
+    return kind(address_of(capsule, name_of(capsule)))
+
+
+_FACTOR, _INVERT = _routine("dpotrf"), _routine("dpotri")
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The part of the inverse on and below the diagonal, in place; None where the matrix is not positive definite."""
+    size, failed = ctypes.c_int(len(matrix)), ctypes.c_int(0)
+    for routine in (_FACTOR, _INVERT):  # rows of ours are LAPACK's columns: what is upper there is lower here
+        routine(b"U", size, matrix.ctypes.data, ctypes.c_int(max(len(matrix), 1)), failed)
+        if failed.value:
+            return None
+    return matrix

@@ -24,6 +24,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots, publications and closings come often enough to fall between faults."""
     monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
     monkeypatch.setattr(counts, "FIRST", 15)
+    monkeypatch.setattr(counts, "PERIOD_MS", 9_000)
     monkeypatch.setattr(feedback, "PUBLISH_EVERY", 3)
     monkeypatch.setattr(feedback, "WINDOW_MS", 5_000)
 

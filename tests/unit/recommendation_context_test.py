@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
-from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.recommendations.logic import Recommendations, State
+from aicache.streams.recommendations.person import Person
 from aicache.streams.runtime.contract import Batch, Message
 from support.folds import play
 
@@ -36,6 +37,10 @@ def best(log: list[Message], question: Message) -> list[str]:
     return [found.item for found in output.record.items]
 
 
+def kept(state: State, pseudonym: int) -> Person:
+    return Person.unpack(state.people[pseudonym.to_bytes(16, "big")])
+
+
 def test_language_and_task_decide_where_the_items_at_hand_say_nothing() -> None:
     log = [
         message(n, ["tag:ci", ("tag:cargo", "tag:pip")[n % 2]], language=("rust", "python")[n % 2], task="build")
@@ -61,16 +66,15 @@ def test_what_a_pseudonym_used_lately_is_at_hand_and_after_a_pause_it_is_not() -
     log = [message(n, ["tag:a", "tag:b"] if n % 2 else ["tag:c", "tag:d"], time_s=NOW_S - 9_000) for n in range(60)]
     log.append(message(60, ["tag:a"], pseudonym=7_000, time_s=NOW_S - 8_000))
     state, _ = play(FOLD, [], log)
-    assert state.people[(7_000).to_bytes(16, "big")].recent == ["tag:a"]
+    assert kept(state, 7_000).recent == ["tag:a"]
     FOLD.apply(state, Batch(0, [message(61, ["tag:c"], pseudonym=7_000, time_s=NOW_S - 7_900)]))
-    assert state.people[(7_000).to_bytes(16, "big")].recent == ["tag:a", "tag:c"]
+    assert kept(state, 7_000).recent == ["tag:a", "tag:c"]
     FOLD.apply(state, Batch(0, [message(62, ["tag:d"], pseudonym=7_000, time_s=NOW_S - 100)]))
-    assert state.people[(7_000).to_bytes(16, "big")].recent == ["tag:d"]
+    assert kept(state, 7_000).recent == ["tag:d"]
 
 
 def test_a_time_in_the_future_neither_stops_the_fold_nor_keeps_a_session_open() -> None:
     far = message(0, ["tag:a"], pseudonym=1, time_s=NOW_S + 10**9)
     state, (step,) = play(FOLD, [], [far])
     assert step.dead == []
-    person = state.people[(1).to_bytes(16, "big")]
-    assert person.newest_s <= NOW_S
+    assert kept(state, 1).newest_s <= NOW_S

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
 from aicache.streams.recommendations import logic
 from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.recommendations.snapshot import pack, unpack
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.folds import changelog, play
 
@@ -109,3 +111,27 @@ def test_one_event_teaches_no_more_than_its_bound() -> None:
     assert state.examples == 1
     assert len(state.model.vocabulary) <= logic.BASKET_MAX + 5
     assert len(step.outputs) == 1
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((0, 3), dtype=np.float32),
+        np.array([-0.0, np.nan, 0.0, 1.0]),
+        np.concatenate([np.zeros(1_000), [-0.0, np.nan, 5.0]]).astype(np.float32),
+        np.full((100, 3), -1, dtype=np.int32),
+        np.array([-1] * 50 + [300, -1]),
+        np.arange(100) * 2**40 - 5,
+        np.array([0] * 77 + [255], dtype=np.int32),
+        np.array([0] * 500 + [-128]),
+        np.array([0] * 500 + [-129], dtype=np.int32),
+        np.array([0, 1, 1], dtype=np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_a_snapshot_leaves_out_what_says_nothing_and_nothing_else(array: np.ndarray) -> None:
+    packed = pack({"one": array, "other": array})
+    for found in unpack(packed).values():
+        assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    with pytest.raises(LocalError):
+        unpack(packed + b"\0")

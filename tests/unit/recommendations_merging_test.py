@@ -187,6 +187,7 @@ def test_tables_of_two_partitions_are_nearly_those_of_one_that_saw_everybody(mon
 def test_rows_come_again_after_a_restart_as_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a snapshot falls between two publications."""
     monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 70)
+    monkeypatch.setattr(counts, "PERIOD_MS", 0)
     fold, told = Recommendations(), crowd(1, 160)
     state, steps = play(fold, [30], told[:130])
     again = fold.load(0, changelog(steps).items(), fold.version)
@@ -198,6 +199,7 @@ def test_rows_come_again_after_a_restart_as_without_one(monkeypatch: pytest.Monk
 def test_a_publication_is_bounded_and_no_item_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """One item is touched all the time, others once."""
     monkeypatch.setattr(logic, "ROWS_MAX", 4)
+    monkeypatch.setattr(counts, "PERIOD_MS", 0)
     monkeypatch.setattr(counts, "FIRST", 10)
     log = [usage(n, n, "tag:often", f"tag:once{min(n, 15)}") for n in range(100)]
     fold = Recommendations()
@@ -207,6 +209,16 @@ def test_a_publication_is_bounded_and_no_item_waits_for_ever(monkeypatch: pytest
     assert {f"tag:once{n}" for n in range(16)} < {row.item for row in rows}
     again = fold.load(0, changelog(steps).items(), fold.version)
     assert list(again.touched.items()) == list(state.touched.items())
+
+
+def test_publications_wait_for_the_logs_time_however_fast_examples_come() -> None:
+    fast = [replace(message, timestamp_ms=n * 20) for n, message in enumerate(crowd(1, 900))]
+    _, steps = play(Recommendations(), [400], fast)
+    times = sorted({row.clock for row in published(steps)})
+    assert times == [50, 300, 550, 800]
+    slow = [replace(message, timestamp_ms=n * 1_000) for n, message in enumerate(fast[:300])]
+    _, steps = play(Recommendations(), [], slow)
+    assert sorted({row.clock for row in published(steps)}) == [50, 100, 150, 200, 250, 300]
 
 
 def test_publications_are_frequent_at_first_and_rarer_later() -> None:

@@ -12,7 +12,7 @@ from aicache.streams.recommendations import counts, feedback, logic
 from aicache.streams.recommendations.feedback import OBSERVE, ON, WINDOW_MS, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.off_policy import ONE, TERMS
-from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX, NAMES_MAX, NAMES_SCARCE
+from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX, NAMES_MAX, NAMES_SCARCE, Person
 from aicache.streams.recommendations.person import WINDOW_MS as TEACHING_MS
 from aicache.streams.recommendations.vocabulary import Vocabulary
 from aicache.streams.runtime.contract import Batch, Message, Step
@@ -94,8 +94,26 @@ def test_a_pseudonym_teaches_an_item_a_few_times_an_hour_and_a_bounded_number_of
     assert state.examples == ITEM_MAX + 1
     many = [said(n, 1, event("used", [f"tag:i{n % 4}-{m}" for m in range(48)])) for n in range(11)]
     state, _ = play(FOLD, [], many)
-    [person] = state.people.values()
-    assert sum(person.taught.values()) == ITEMS_MAX
+    person = Person.unpack(*state.people.values())
+    assert person.spent == sum(person.taught.values()) == ITEMS_MAX
+
+
+def test_what_is_kept_of_a_pseudonym_comes_back_from_its_bytes() -> None:
+    known = Vocabulary()
+    known.add("tag:é")
+    person = Person()
+    assert Person.unpack(person.pack(3)) == person
+    for n in range(600):
+        person.begin(n, n * 1_000)
+        items = ["tag:é", f"tag:{n % 90}"]
+        person.admitted(person.named(items, known))
+        person.context([f"tag:before{n}", *person.recent])
+        person.remember(items)
+    packed = person.pack(2**40)
+    assert Person.unpack(packed) == person
+    assert Person.used(packed) == 2**40
+    assert Person.unpack(Person.erased(TEACHING_MS).pack(0)) == Person.erased(TEACHING_MS)
+    assert len(packed) < 10_000
 
 
 def test_names_are_brought_a_few_at_a_time_and_never_fill_the_vocabulary() -> None:

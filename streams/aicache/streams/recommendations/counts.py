@@ -1,7 +1,8 @@
 """What one partition tells of its counts, so that another processor can add partitions up.
 
-Rows of items that have changed are published every so many examples: soon while little is known, later every `EVERY`. The number of
-the last publication is kept, and the examples since then are in the changelog anyway: a worker that starts again publishes the same.
+Rows of items that have changed are published every so many examples: soon while little is known, later every `EVERY`, and at most once
+in `PERIOD_MS` of the log's time: however fast records come, rows take a bounded share of a core. The number of the last publication is
+kept, and the examples since then are in the changelog anyway: a worker that starts again publishes the same.
 A row says how likely others come next where its item alone is at hand, as the whole model has it, in counts out of those of the item: what
 has been seen more often weighs more where partitions are merged. Cost of a publication: a question a row. Pure.
 """
@@ -15,6 +16,8 @@ from aicache.streams.runtime.contract import Output
 
 FIRST, EVERY = 50, 1_000
 """Examples between two publications: a sixteenth of those before, within these bounds. A client knows nothing newer than the last."""
+
+PERIOD_MS = 5_000
 
 
 def is_due(examples: int, published: int) -> bool:

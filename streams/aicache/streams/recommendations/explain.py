@@ -8,25 +8,28 @@ REASONS_MAX = 3
 WEIGHT_MIN = 0.01
 
 
-def reasons(model: Combination, item: str, at_hand: Sequence[str]) -> list[tuple[str, float]]:
-    """The items at hand that speak most for an item.
+def reasons(model: Combination, items: Sequence[str], at_hand: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """The items at hand that speak most for each of some items.
 
     Args:
-        model: what ranked it.
-        item: what was recommended.
+        model: what ranked them.
+        items: what was recommended.
         at_hand: what the client has used lately.
 
     Returns:
-        At most `REASONS_MAX` pairs (item at hand, how often in 1 the item came with it), heaviest first; empty where the
-        item is merely popular.
+        For each item at most `REASONS_MAX` pairs (item at hand, how often in 1 the item came with it), heaviest first; none
+        where the item is merely popular.
     """
-    known = model.vocabulary.known([item])
-    if not known:
-        return []
-    weights = [
-        (other, model.neighbours.conditional(number, known[0]))
-        for other in dict.fromkeys(at_hand)
-        for number in model.vocabulary.known([other])
-    ]
-    weights.sort(key=lambda pair: (-pair[1], pair[0]))
-    return [(other, weight) for other, weight in weights[:REASONS_MAX] if weight >= WEIGHT_MIN]
+    vocabulary, conditional = model.vocabulary, model.neighbours.conditional
+    known = [(other, number) for other in dict.fromkeys(at_hand) for number in vocabulary.known([other])]
+    found = []
+    for item in items:
+        weights = [
+            (weight, other)
+            for wanted in vocabulary.known([item])
+            for other, number in known
+            if (weight := conditional(number, wanted)) >= WEIGHT_MIN
+        ]
+        weights.sort(key=lambda pair: (-pair[0], pair[1]))
+        found.append([(other, weight) for weight, other in weights[:REASONS_MAX]])
+    return found

@@ -4,14 +4,15 @@ An event that names several items is a basket; a single item follows its context
 batch is learned and answered with what comes next in the namespaces that it used.
 
 State: what each pseudonym did lately, and one model. The model is a function of its examples in order, so the changelog holds the
-examples since the last snapshot and, every `SNAPSHOT_EVERY` examples, the model in chunks: writing stays proportional to what
-happened, and loading costs a snapshot and a bounded replay.
+examples since the last snapshot, those of a record together, and, every `SNAPSHOT_EVERY` examples, the model in chunks: writing stays
+proportional to what happened, and loading costs a snapshot and a bounded replay.
 
 A tombstone under a pseudonym is its owner's wish to be forgotten: what is kept under that name goes. Pure.
 """
 
+import heapq
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -54,6 +55,8 @@ CHUNK_BYTES = 900_000
 
 _EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED, _ERASED = b"e", b"p", b"s", b"c", b"t", b"m", b"z"
 
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(slots=True)
 class State:
@@ -61,26 +64,30 @@ class State:
 
     Attributes:
         model: the ranker.
-        people: what is kept of each pseudonym, in the order of last activity.
+        people: what is kept of each pseudonym, packed, in the order of last activity.
         erased: pseudonyms whose owners have asked to be forgotten, with the window in which they teach no more.
         feedback: open answers and what the bandit has learned.
         examples: how many were learned.
-        pending: numbers of examples in the changelog since the last snapshot.
+        pending: numbers of the first examples of records in the changelog since the last snapshot.
         chunks: how many chunks the last snapshot has.
+        kept: how many examples had been learned at the last snapshot.
         now_ms: the log's time: the newest time of a record so far.
         published: how many examples had been learned when counts were published last.
+        published_ms: the log's time then.
         touched: how often each item came in examples since its counts were published, those that wait longest first.
     """
 
     model: Combination
-    people: dict[bytes, Person] = field(default_factory=dict)
+    people: dict[bytes, bytes] = field(default_factory=dict)
     erased: dict[bytes, int] = field(default_factory=dict)
     feedback: Feedback = field(default_factory=Feedback)
     examples: int = 0
     pending: list[int] = field(default_factory=list)
     chunks: int = 0
+    kept: int = 0
     now_ms: int = 0
     published: int = 0
+    published_ms: int = -counts.PERIOD_MS
     touched: dict[str, int] = field(default_factory=dict)
 
 
@@ -109,37 +116,35 @@ class Recommendations:
             raise LocalError("the recommendations' state is of another version", got=version, needed=self.version)
         state = self.empty(partition)
         chunks: dict[int, bytes] = {}
-        examples: dict[int, list[list[str]]] = {}
-        people: list[tuple[int, bytes, Person]] = []
+        examples: dict[int, bytes] = {}
+        people: list[tuple[int, bytes, bytes]] = []
         feedback: dict[bytes, bytes] = {}
-        alone = {_COUNT: b"", _TIME: b"", _PUBLISHED: b"[0, {}]"}
+        alone = {_COUNT: b"", _TIME: b"", _PUBLISHED: b""}
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
                 chunks[int.from_bytes(name, "big")] = value
             elif kind == _EXAMPLE:
-                examples[int.from_bytes(name, "big")] = json.loads(value)
+                examples[int.from_bytes(name, "big")] = value
             elif kind == _PSEUDONYM:
-                used, person = Person.unpack(value)
-                people.append((used, name, person))
+                people.append((Person.used(value), name, value))
             elif kind == _ERASED:
                 state.erased[name] = int.from_bytes(value, "big")
             elif kind in alone:
                 alone[kind] = value
             elif kind in FEEDBACK_KEYS:
                 feedback[key] = value
-        state.examples, state.now_ms = (int.from_bytes(alone[kind], "big") for kind in (_COUNT, _TIME))
-        state.published, state.touched = json.loads(alone[_PUBLISHED])
-        state.people = {name: person for _, name, person in sorted(people, key=lambda known: known[:2])}
+        state.now_ms, told = int.from_bytes(alone[_TIME], "big"), 0
+        if alone[_PUBLISHED]:
+            state.published, state.published_ms, told, state.touched = json.loads(alone[_PUBLISHED])
+        people.sort()
+        state.people = {name: value for _, name, value in people}
         state.feedback = Feedback.loaded(feedback)
         state.chunks = len(chunks)
         if chunks:
             _restore(state.model, b"".join(chunks[number] for number in sorted(chunks)))
-        for number in sorted(examples):
-            _learn(state.model, *examples[number])
-            state.pending.append(number)
-            if number >= state.published:
-                _touch(state, examples[number])
+        state.examples = state.kept = min(examples, default=int.from_bytes(alone[_COUNT], "big"))
+        _learn_again(state, examples, told)
         return state
 
     def apply(self, state: State, batch: Batch) -> Step:
@@ -153,15 +158,19 @@ class Recommendations:
             if message.record is None:
                 _erase(state, message.key, step)
             elif isinstance(message.record, UsageBatch):
+                usage = message.record
                 try:
-                    usage = _checked(message.record)
+                    attributes = _attributes(usage)
                 except RemoteError as error:
                     step.dead.append((message, error))
                     continue
                 step.outputs += _sums(state, usage.deployment, batch.partition)
                 self._hear(state, usage)
-                self._learn_batch(state, usage, batch.partition, step)
-                step.outputs += self._answers(state, usage, message)
+                person = _person(state, usage.pseudonym)
+                _learn_usage(state, usage, attributes, person, step)
+                _keep(state, usage.pseudonym, person, message, step)
+                _tell(state, usage.deployment, batch.partition, step)
+                step.outputs += self._answers(state, usage, attributes, person, message)
         if state.now_ms != began_ms:
             step.changed[_TIME] = state.now_ms.to_bytes(8, "big")
         step.changed.update(state.feedback.changes())
@@ -173,54 +182,22 @@ class Recommendations:
             if event.answer and event.kind in FEEDBACK_KINDS:
                 state.feedback.hear(usage.pseudonym, event)
 
-    def _learn_batch(self, state: State, usage: UsageBatch, partition: int, step: Step) -> None:
-        names = state.model.vocabulary
-        person = state.people.pop(usage.pseudonym, None)
-        if person is None:
-            person = Person.erased(state.now_ms) if usage.pseudonym in state.erased else Person()
-        for event in usage.events:
-            if event.kind not in LEARNED_KINDS:
-                continue
-            items = event.items[:BASKET_MAX]
-            person.begin(event.time_s, state.now_ms)
-            before = event.context or person.recent
-            taught = person.admitted(person.named(items, names))
-            if taught:
-                attributes = person.named(attributes_of(usage), names)
-                before = [] if len(items) > 1 else person.context(person.named(before[-BASKET_MAX:], names))
-                example = [attributes + taught, []] if len(items) > 1 else [attributes + before, taught]
-                _learn(state.model, *example)
-                _touch(state, example)
-                step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = json.dumps(example).encode()
-                state.pending.append(state.examples)
-                state.examples += 1
-            person.remember(items)
-        state.people[usage.pseudonym] = person
-        step.changed[_PSEUDONYM + usage.pseudonym] = person.pack(state.examples)
-        step.changed[_COUNT] = state.examples.to_bytes(8, "big")
-        if len(state.people) > PSEUDONYMS_MAX:
-            oldest = next(iter(state.people))
-            del state.people[oldest]
-            step.changed[_PSEUDONYM + oldest] = None
-        full = len(state.pending) >= SNAPSHOT_EVERY
-        if full or counts.is_due(state.examples, state.published):
-            _publish(state, usage.deployment, partition, step)
-        if full:  # what was touched before it stands with the publication: examples before a snapshot are not kept
-            _snapshot(state, step)
-
-    def _answers(self, state: State, usage: UsageBatch, message: Message) -> list[Output]:
+    def _answers(
+        self, state: State, usage: UsageBatch, attributes: list[str], person: Person, message: Message
+    ) -> list[Output]:
         used = [event for event in usage.events if event.kind in LEARNED_KINDS]
         if not used:
             return []
         last = used[-1]
         # What a client says is at hand now counts; what it did before stands in where it says nothing.
-        person = state.people[usage.pseudonym]
         recent = last.context + last.items if last.context or len(last.items) > 1 else person.recent
-        attributes = attributes_of(usage)
         namespaces = list(dict.fromkeys(namespace_of(item) for event in reversed(used) for item in event.items))
         outputs: list[Output] = []
         for namespace in namespaces[:NAMESPACES_MAX]:
             ranked = state.model.rank(attributes + recent, ANSWERS, namespaces=[namespace])
+            place = f"{message.partition}/{message.offset}"
+            asked = Answered(usage.pseudonym.hex(), place, namespace, state.now_ms, attributes)
+            why = reasons(state.model, [item for item, _ in ranked], recent)
             record = Recommendation(
                 deployment=usage.deployment,
                 pseudonym=usage.pseudonym,
@@ -228,23 +205,19 @@ class Recommendations:
                 time_s=_newest(used),
                 source=PartitionOffset(message.partition, message.offset),
                 items=[
-                    Recommended(item, score, [Reason(*r) for r in reasons(state.model, item, recent)], propensity)
-                    for item, score, propensity in self._ordered(state, usage, message, namespace, ranked)
+                    Recommended(*ranked[rank], [Reason(*reason) for reason in why[rank]], propensity)
+                    for rank, propensity in self._ordered(state, asked, ranked)
                 ],
             )
             outputs.append(Output(topics.RECOMMENDATIONS.name, usage.pseudonym + namespace.encode(), record))
         return outputs
 
-    def _ordered(
-        self, state: State, usage: UsageBatch, message: Message, namespace: str, ranked: list[tuple[str, float]]
-    ) -> list[tuple[str, float, float]]:
-        """Items with scores and probabilities, in the order in which they are answered."""
-        place = f"{message.partition}/{message.offset}"
-        asked = Answered(usage.pseudonym.hex(), place, namespace, state.now_ms, attributes_of(usage))
+    def _ordered(self, state: State, asked: Answered, ranked: list[tuple[str, float]]) -> Iterable[tuple[int, float]]:
+        """Ranks with their probabilities, in the order in which they are answered."""
         answered = state.feedback.answer(asked, self.policy, ranked)
         if answered is None:
-            return [(item, score, 1.0) for item, score in ranked]
-        return [(*ranked[rank], p) for rank, p in zip(answered.order, answered.propensities, strict=True)]
+            return ((rank, 1.0) for rank in range(len(ranked)))
+        return zip(answered.order, answered.propensities, strict=True)
 
 
 def attributes_of(usage: UsageBatch) -> list[str]:
@@ -253,23 +226,34 @@ def attributes_of(usage: UsageBatch) -> list[str]:
     return [f"{name}:{value}" for name, value in zip(ATTRIBUTES, values, strict=True) if value]
 
 
-def _checked(usage: UsageBatch) -> UsageBatch:
+def _attributes(usage: UsageBatch) -> list[str]:
+    """What describes the situation.
+
+    Raises:
+        RemoteError: it, or an item, is no name.
+    """
     for event in usage.events:
         for item in (*event.items, *event.context):
-            try:
-                namespace = namespace_of(item)
-            except LocalError:
-                raise RemoteError("an item has no namespace", reason="bad-item", needed="namespace:name") from None
-            if namespace in ATTRIBUTES:
-                raise RemoteError("an item is in a namespace of attributes", reason="bad-item", got=namespace)
-            if not _is_name(item):
-                raise RemoteError("a name is short and on one line", reason="bad-item", got=len(item))
-    if not all(map(_is_name, attributes_of(usage))):
+            if fault := _fault(item):
+                raise RemoteError(fault, reason="bad-item", got=item[:NAME_MAX], needed="namespace:name")
+    attributes = attributes_of(usage)
+    if not all(map(_is_name, attributes)):
         raise RemoteError("an attribute is short and on one line", reason="bad-item", needed=f"≤ {NAME_MAX} characters")
-    return usage
+    return attributes
 
 
 @lru_cache(NAMES_CACHED)
+def _fault(item: str) -> str:
+    """What is wrong with the name of an item; empty where nothing is."""
+    try:
+        namespace = namespace_of(item)
+    except LocalError:
+        return "an item has no namespace"
+    if namespace in ATTRIBUTES:
+        return "an item is in a namespace of attributes"
+    return "" if _is_name(item) else "a name is short and on one line"
+
+
 def _is_name(name: str) -> bool:
     return len(name) <= NAME_MAX and name.isprintable()
 
@@ -298,15 +282,84 @@ def _forget_erased(state: State, step: Step) -> None:
         step.changed[_ERASED + name] = None
 
 
-def _touch(state: State, example: list[list[str]]) -> None:
+def _learn_usage(state: State, usage: UsageBatch, situation: list[str], person: Person, step: Step) -> None:
+    names = state.model.vocabulary
+    attributes: list[str] = []
+    learned: list[list[list[str]]] = []
+    for event in usage.events:
+        if event.kind not in LEARNED_KINDS:
+            continue
+        items = event.items[:BASKET_MAX]
+        person.begin(event.time_s, state.now_ms)
+        before = event.context or person.recent
+        taught = person.admitted(person.named(items, names))
+        if taught:
+            if not learned:
+                attributes = person.named(situation, names)
+            alone = len(items) == 1
+            before = person.context(person.named(before[-BASKET_MAX:], names)) if alone else []
+            example = [before, taught] if alone else [taught, []]
+            learned.append(example)
+            _learn(state.model, attributes + example[0], example[1])
+        person.remember(items)
+    if learned:
+        step.changed[_EXAMPLE + state.examples.to_bytes(8, "big")] = _TO_JSON([attributes, learned]).encode()
+        _count(state, attributes, learned)
+        step.changed[_COUNT] = state.examples.to_bytes(8, "big")
+
+
+def _learn_again(state: State, kept: Mapping[int, bytes], told: int) -> None:
+    """Learn the examples that the changelog keeps; what the first `told` of them touched is known."""
+    for number in sorted(kept):
+        attributes, learned = json.loads(kept[number])
+        for context, target in learned:
+            _learn(state.model, attributes + context, target)
+        _count(state, attributes, learned, touched=number >= told)
+
+
+def _count(state: State, attributes: list[str], learned: list[list[list[str]]], *, touched: bool = True) -> None:
+    """The examples of a record were learned."""
+    if touched:
+        for example in learned:
+            _touch(state, example)
+        _touch(state, [attributes, []], len(learned))
+    state.pending.append(state.examples)
+    state.examples += len(learned)
+
+
+def _person(state: State, pseudonym: bytes) -> Person:
+    known = state.people.pop(pseudonym, None)
+    if known is not None:
+        return Person.unpack(known)
+    return Person.erased(state.now_ms) if pseudonym in state.erased else Person()
+
+
+def _keep(state: State, pseudonym: bytes, person: Person, message: Message, step: Step) -> None:
+    """Pack what is kept of a pseudonym; whoever has been silent for longest makes room."""
+    state.people[pseudonym] = step.changed[_PSEUDONYM + pseudonym] = person.pack(message.offset)
+    if len(state.people) > PSEUDONYMS_MAX:
+        oldest = next(iter(state.people))
+        del state.people[oldest]
+        step.changed[_PSEUDONYM + oldest] = None
+
+
+def _tell(state: State, deployment: str, partition: int, step: Step) -> None:
+    """Publish counts, and keep the model, when it is time."""
+    late = state.now_ms - state.published_ms >= counts.PERIOD_MS
+    if late and counts.is_due(state.examples, state.published):
+        _publish(state, deployment, partition, step)
+    if state.examples - state.kept >= SNAPSHOT_EVERY:
+        _snapshot(state, step)
+
+
+def _touch(state: State, example: list[list[str]], times: int = 1) -> None:
     for name in (*example[0], *example[1]):
-        state.touched[name] = state.touched.get(name, 0) + 1
+        state.touched[name] = state.touched.get(name, 0) + times
 
 
 def _publish(state: State, deployment: str, partition: int, step: Step) -> None:
     """Tell what is counted of the items that were touched most, and of those that have waited longest; the rest waits on."""
-    often = sorted(state.touched, key=lambda name: (-state.touched[name], name))[: ROWS_MAX // 2]
-    chosen = set(often)
+    chosen = set(heapq.nsmallest(ROWS_MAX // 2, state.touched, key=lambda name: (-state.touched[name], name)))
     for name in state.touched:
         if len(chosen) >= ROWS_MAX:
             break
@@ -314,8 +367,14 @@ def _publish(state: State, deployment: str, partition: int, step: Step) -> None:
     step.outputs += counts.rows(state.model, chosen, deployment, partition, state.examples)
     for name in chosen:
         del state.touched[name]
-    state.published = state.examples
-    step.changed[_PUBLISHED] = json.dumps([state.published, state.touched]).encode()
+    state.published, state.published_ms = state.examples, state.now_ms
+    _write_touched(state, step)
+
+
+def _write_touched(state: State, step: Step) -> None:
+    """What waits to be published stands so, and is counted on from the examples after it."""
+    told = [state.published, state.published_ms, state.examples, state.touched]
+    step.changed[_PUBLISHED] = _TO_JSON(told).encode()
 
 
 def _sums(state: State, deployment: str, partition: int) -> list[Output]:
@@ -342,8 +401,9 @@ def _snapshot(state: State, step: Step) -> None:
         step.changed[_SNAPSHOT + number.to_bytes(4, "big")] = None
     for number in state.pending:
         step.changed[_EXAMPLE + number.to_bytes(8, "big")] = None
-    state.chunks = len(chunks)
+    state.chunks, state.kept = len(chunks), state.examples
     state.pending.clear()
+    _write_touched(state, step)  # examples before a snapshot are not kept
 
 
 def _restore(model: Combination, data: bytes) -> None:

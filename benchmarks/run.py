@@ -18,6 +18,7 @@ ALONE = (
     ["latency.py"],
     ["recovery.py"],
     ["scale_out.py"],
+    ["recommendations_throughput.py"],
     ["bandit.py"],
     *(["anomalies.py", part] for part in ("columns", "shifts", "counts", "release", "patterns", "kafka")),
 )

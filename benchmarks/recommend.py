@@ -109,7 +109,7 @@ def baskets(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 class Numbers:
-    """Numbers in the order of first sight, the same as the rankers give."""
+    """Numbers in the order of first sight."""
 
     def __init__(self) -> None:
         self.of: dict[str, int] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aicache.streams.recommendations.combination import Combination
-from aicache.streams.recommendations.ranker import Ranker
+from aicache.streams.recommendations.ranker import Ranker, grown
 from recommend_private import PrivateTable
 from recommend_tables import ClientTables
 
@@ -59,22 +59,51 @@ class Method:
         raise TypeError(f"{type(self).__name__} does not score")
 
 
-class Ranked(Method):
+class Named(Method):
+    """Whoever knows items by their names: numbers in the order of first sight stand for them here alone."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.numbers: dict[str, int] = {}
+
+    def name(self, names: list[str], numbers: list[int]) -> None:
+        """These names have these numbers."""
+        for name, number in zip(names, numbers, strict=True):
+            if number == len(self.names):
+                self.names.append(name)
+                self.numbers[name] = number
+
+
+class Ranked(Named):
     """A ranker of the project, behind the interface that its users have."""
 
     def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
         self.ranker = ranker
+        self._places = np.zeros(64, dtype=np.int64)  # of the numbers that the ranker gives
+        self._known = np.zeros(0, dtype=np.int64)
+        self._given = 0
 
     def learn(self, names: list[str], context: list[int], target: int) -> None:
+        self.name(names[-1:], [target])
         self.ranker.learn_one(names[:-1], names[-1])
 
     def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        self.name(names, numbers)
         self.ranker.learn_basket(names)
 
     def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
-        known = len(self.ranker.vocabulary)
-        scores = self.ranker.scores([number for number in context if number < known])
-        return scores if known == size else np.pad(scores, (0, size - known), constant_values=-np.inf)
+        vocabulary = self.ranker.vocabulary
+        if vocabulary.given != self._given:
+            self._places = grown(self._places, len(vocabulary))
+            for number in vocabulary.since(self._given).tolist():
+                self._places[number] = self.numbers[vocabulary.names[number]]
+            self._given = vocabulary.given
+            self._known = np.flatnonzero(vocabulary.rankable())  # numbers are taken back only where others are given
+        result = np.full(size, -np.inf, dtype=np.float32)
+        scores = self.ranker.scores(vocabulary.known([self.names[number] for number in context]))
+        result[self._places[self._known]] = scores[self._known]
+        return result
 
 
 class HeldBack(Ranked):
@@ -88,8 +117,7 @@ class HeldBack(Ranked):
         self.held: list[tuple[list[str], str]] = []
 
     def learn_basket(self, names: list[str], numbers: list[int]) -> None:
-        for name in names:
-            self.ranker.vocabulary.add(name)  # in the order of first sight, whatever is held back
+        self.name(names, numbers)
         self.baskets += 1
         if self.baskets % HELD_EVERY == 0 and len(names) > 2:
             place = self.baskets // HELD_EVERY % len(names)
@@ -154,20 +182,23 @@ class Cosine(Method):
         return (self.pairs[context, :size] / norms).sum(axis=0) + self.counts[:size] * 1e-9
 
 
-class Tabled(Method):
+class Tabled(Named):
     """A client that scores with the tables of the full model: of the one that is measured as `aicache`, or of one of its own."""
 
     def __init__(self, followed: Ranked, *, own: bool) -> None:
         assert isinstance(followed.ranker, Combination)
+        super().__init__()
         self.followed, self.own = followed, own
         self.tables = ClientTables(followed.ranker)
 
     def learn(self, names: list[str], context: list[int], target: int) -> None:
+        self.name(names[-1:], [target])
         if self.own:
             self.followed.learn(names, context, target)
         self.tables.told(names[-1 - TOUCHED :])
 
     def learn_basket(self, names: list[str], numbers: list[int]) -> None:
+        self.name(names, numbers)
         if self.own:
             self.followed.learn_basket(names, numbers)
         self.tables.told(names)
@@ -178,8 +209,7 @@ class Tabled(Method):
         self.tables.settle()
 
     def scores(self, context: list[int], size: int) -> NDArray[np.floating]:
-        names = self.followed.ranker.vocabulary.names
-        return self.tables.scores([names[number] for number in context if number < len(names)], size)
+        return self.tables.scores([self.names[number] for number in context], self.numbers, size)
 
 
 def _full(arguments: argparse.Namespace) -> Ranked:

@@ -32,7 +32,7 @@ class ClientTables:
         self.client = Tables(DEPLOYMENT)
         self.partition = logic.State(model)
         self.offset = 0
-        self._places = np.zeros(0, dtype=np.int64)
+        self._places: NDArray[np.int64] | None = None  # of the table's items, when somebody has asked for them
 
     def told(self, names: list[str]) -> None:
         """The model has learned an example with these items."""
@@ -51,10 +51,7 @@ class ClientTables:
             for told in self.fold.apply(self.state, Batch(0, [message])).outputs:
                 assert isinstance(told.record, ItemTable)
                 self.client.apply(told.record)
-        table = self.client.table()
-        known = self.model.vocabulary.known(table.names)
-        assert len(known) == len(table.names), "tables name what the model knows"
-        self._places = np.array(known, dtype=np.int64)
+        self._places = None
 
     def settle(self) -> None:
         """Nothing more is learned: in time all rows that have changed are published."""
@@ -62,11 +59,13 @@ class ClientTables:
         while self.partition.touched:
             self.publish()
 
-    def scores(self, names: list[str], size: int) -> NDArray[np.float32]:
-        """A score for each of the first `size` numbers of the model's vocabulary; -∞ for what is in no table."""
+    def scores(self, names: list[str], numbers: dict[str, int], size: int) -> NDArray[np.float32]:
+        """A score for each of `size` items, in the order of their numbers; -∞ for what is in no table."""
         table = self.client.table()
+        if self._places is None:
+            self._places = np.array([numbers[name] for name in table.names], dtype=np.int64)
         at_hand = [table.numbers[name] for name in names if name in table.numbers]
-        result = np.full(max(size, len(self.model.vocabulary)), -np.inf, dtype=np.float32)
+        result = np.full(size, -np.inf, dtype=np.float32)
         if len(self._places):
             result[self._places] = table_scores(table, at_hand, probabilities=True)
-        return result[:size]
+        return result

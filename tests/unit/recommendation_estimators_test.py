@@ -177,14 +177,68 @@ def test_a_basket_of_ten_thousand_items_is_cut_to_its_newest(ranker: Ranker) -> 
     assert len(ranker.rank(flood, k=5)) <= 5
 
 
-def test_a_full_vocabulary_learns_on_about_what_it_knows() -> None:
-    ranker = MAKERS["combination"]()
-    ranker.vocabulary.capacity = 4
-    for _ in range(30):
-        ranker.learn_basket(["tag:a", "tag:b", "tag:c", "tag:d"])
-        ranker.learn_one(["tag:e", "tag:f"], "tag:g")
-    assert ranker.rank(["tag:e"]) == ranker.rank([])
-    assert len(ranker.rank(["tag:a"])) == 3
+def test_a_full_vocabulary_makes_room_for_what_comes_now(ranker: Ranker) -> None:
+    ranker.vocabulary.capacity = 64
+    teach(ranker, stream(60))
+    for n in range(400):
+        ranker.learn_basket([f"tag:once{n}", "tag:t3", "language:python"])
+    for _ in range(40):
+        ranker.learn_basket(["npm:left-pad", "npm:right-pad", "language:javascript"])
+    assert len(ranker.vocabulary) == 64
+    assert "tag:t3" in ranker.vocabulary and "language:python" in ranker.vocabulary
+    assert ranker.rank(["language:javascript"], namespaces=["npm"], k=1)[0][0] in ("npm:left-pad", "npm:right-pad")
+    if ranker.__class__ is not ContextPopularity:
+        assert ranker.predict_one(["npm:left-pad"], k=1) == ["npm:right-pad"]
+    assert all(name in ranker.vocabulary for name, _ in ranker.rank(["tag:t3"], k=100))
+
+
+def drifting(count: int) -> Iterator[list[str]]:
+    """Pairs of a thousand items of which forty are in use at a time, and every third with one that nobody uses again."""
+    for n in range(count):
+        pair = n * 480 // count + n * 7 % 20
+        yield [f"tag:{2 * pair}", f"tag:{2 * pair + 1}", *([f"tag:once{n}"] if n % 3 == 0 else [])]
+
+
+def test_where_items_come_and_go_a_small_vocabulary_is_nearly_as_good_as_one_without_bound() -> None:
+    found = dict.fromkeys((96, 10_000), 0)
+    for capacity in found:
+        ranker = Neighbours()
+        ranker.vocabulary.capacity = capacity
+        for first, second, *rest in drifting(4_000):
+            found[capacity] += second in ranker.predict_one([first], k=3)
+            ranker.learn_basket([first, second, *rest])
+    assert found[96] > 0.98 * found[10_000] > 3_000
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "combination"])
+def test_who_takes_a_number_over_inherits_nothing(name: str) -> None:
+    """But its base rate, with some: what the old one went with is not what the new one goes with."""
+    ranker = MAKERS[name]()
+    ranker.vocabulary.capacity = 48
+    for _ in range(60):
+        ranker.learn_basket(["tag:a", "tag:b", "tag:old"])
+    number = ranker.vocabulary.add("tag:old")
+    for n in range(200):
+        ranker.learn_basket(["tag:a", "tag:b", f"tag:once{n}"])
+        ranker.learn_basket(["tag:c", "tag:d"])
+    ranker.forget(np.array([number]))
+    scores = ranker.scores([number])
+    np.testing.assert_allclose(scores - scores.mean(), ranker.scores([]) - ranker.scores([]).mean(), atol=1.0)
+
+
+def test_a_snapshot_of_a_full_vocabulary_goes_on_as_if_nothing_had_happened(ranker: Ranker) -> None:
+    ranker.vocabulary.capacity = 64
+    teach(ranker, stream(300, items=500))
+    assert len(ranker.vocabulary) == 64 and ranker.vocabulary.room, "some numbers were taken back"
+    again = ranker.clone()
+    again.vocabulary.capacity = 64
+    arrays = unpack(state(ranker))
+    again.vocabulary.restore(arrays)
+    again.restore(arrays)
+    for each in (ranker, again):
+        teach(each, stream(300, start=300, items=700))
+    assert again.vocabulary.names == ranker.vocabulary.names
+    assert again.rank(["tag:t3", "language:rust"], k=40) == ranker.rank(["tag:t3", "language:rust"], k=40)
 
 
 def test_what_is_old_fades() -> None:
@@ -311,9 +365,42 @@ def test_river_s_own_checks_pass(ranker: Ranker) -> None:
         check(ranker)
 
 
-def test_numbers_are_given_once_and_in_order() -> None:
+def test_numbers_are_given_in_order_and_taken_back_from_what_weighs_least() -> None:
     vocabulary = Vocabulary(capacity=3)
-    assert [vocabulary.add(item) for item in ("tag:a", "tag:b", "tag:a", "tag:c", "tag:d")] == [0, 1, 0, 2, -1]
+    assert [vocabulary.add(item) for item in ("tag:a", "tag:b", "tag:a", "os:c", "tag:d")] == [0, 1, 0, 2, -1]
+    vocabulary.use([0], [1, 2])
+    assert vocabulary.make_room(1).tolist() == [1], "an attribute at hand was used, an item at hand was not"
+    assert "tag:b" not in vocabulary and vocabulary.room == 1
+    assert vocabulary.within(["tag"]).tolist() == [True, False, False]
+    assert vocabulary.add("npm:e") == 1
+    assert vocabulary.rankable().tolist() == [True, True, False]
+    assert vocabulary.since(3).tolist() == [1]
+    assert vocabulary.make_room(2, keep=["tag:a"]).tolist() == [1, 2]
+
+
+def test_uses_fade_and_a_newcomer_counts_as_used_once() -> None:
+    vocabulary = Vocabulary(capacity=3)
+    for item in ("tag:often", "tag:lately"):
+        vocabulary.add(item)
+    for n in range(1_000):
+        vocabulary.use([0 if n < 950 else 1])
+    vocabulary.add("tag:new")
+    assert vocabulary.make_room(1).tolist() == [0]
+
+
+def test_a_vocabulary_is_restored_with_the_places_that_are_free() -> None:
+    vocabulary = Vocabulary(capacity=40)
+    for n in range(40):
+        vocabulary.add(f"n{n % 7}:{n}")
+    vocabulary.make_room(5)
+    again = Vocabulary(capacity=40)
+    again.restore(unpack(pack(vocabulary.arrays())))
+    for each in (vocabulary, again):
+        each.use([11, 12])
+        for n in range(9):
+            each.add(f"tag:{n}")
+    assert again.names == vocabulary.names
+    assert pack(again.arrays()) == pack(vocabulary.arrays())
 
 
 def test_of_two_stacks_the_one_that_names_what_comes_is_asked() -> None:

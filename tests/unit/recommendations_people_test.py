@@ -137,6 +137,28 @@ def test_names_are_brought_a_few_at_a_time_and_never_fill_the_vocabulary() -> No
     assert half + NAMES_MAX + (7 * 24 - hours) * NAMES_SCARCE < Vocabulary().capacity
 
 
+def test_a_flood_of_new_names_takes_no_place_from_what_everybody_uses() -> None:
+    """A thousand pseudonyms bring sixteen names each, five times as many as have a place, and use them as often as they teach."""
+    vocabulary, random = Vocabulary(capacity=3_000), np.random.default_rng(1)
+    weight = 1.0 / (1 + np.arange(1_000))
+    weight /= weight.sum()
+
+    def use(names: list[str]) -> None:
+        if sum(name not in vocabulary for name in names) > vocabulary.room:
+            vocabulary.make_room(len(names), keep=names)
+        vocabulary.use([vocabulary.add(name) for name in names])
+
+    for person in range(1_000):
+        for basket in random.choice(1_000, (10, 3), p=weight):
+            use(sorted({f"tag:t{item}" for item in basket}))
+        found = Person().named([f"tag:flood{person}-{n}" for n in range(100)], vocabulary)
+        assert len(found) in (100, NAMES_SCARCE)
+        for name in found * ITEM_MAX:
+            use([name])
+    assert vocabulary.room < vocabulary.capacity // 16
+    assert all(f"tag:t{item}" in vocabulary for item in range(100)), "each is at least one in 5,000 of all uses"
+
+
 @pytest.mark.parametrize("bad", ["tag:two\nlines", "tag:" + "x" * 200, "tag:\x00", "language:c"])
 def test_names_that_are_none_are_dead_lettered(bad: str) -> None:
     for wrong in (event("used", [bad]), replace(event("used", ["tag:a"]), context=[bad])):

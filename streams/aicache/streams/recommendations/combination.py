@@ -96,6 +96,11 @@ class Combination(Ranker):
         for part in PARTS:
             getattr(self, part).begin(ordered=ordered)
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`."""
+        for part in PARTS:
+            getattr(self, part).forget(numbers)
+
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """What the weights are for: shape (features, len(self.vocabulary))."""
         items, attributes = self._split(context)

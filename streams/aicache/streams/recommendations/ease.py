@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.streams.recommendations.ranker import Ranker, Scores
+from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 from aicache.streams.recommendations.solving import LinearWeights, Solving, below_diagonal, mirror, solve
 
 SCALE_MAX = 1e6
@@ -57,6 +57,7 @@ class Ease(Ranker):
         self._growth = 2.0 ** (1.0 / half_life)
         self._scale = 1.0
         self._gram = np.zeros((64, 64), dtype=np.float32)
+        self._diagonal = np.zeros(64, dtype=np.float32)  # again, in one piece: the lightest row is looked for in it
         self._items = np.full(64, NO_ROW, dtype=np.int32)  # of rows
         self._rows = np.full(64, NO_ROW, dtype=np.int32)  # of items
         self._used = 0
@@ -74,6 +75,7 @@ class Ease(Ranker):
         self._scale *= self._growth
         if self._scale > SCALE_MAX:
             self._gram *= np.float32(1.0 / self._scale)
+            self._diagonal *= np.float32(1.0 / self._scale)
             self._scale = 1.0
 
     def learn_set(self, numbers: Sequence[int]) -> None:
@@ -81,19 +83,22 @@ class Ease(Ranker):
         rows = [self._row(number) for number in numbers[-self.window :]]
         if rows:
             place = np.array(list(dict.fromkeys(rows)))
-            self._gram[place[:, None], place] += self._scale / len(rows) ** 0.5
+            weight = np.float32(self._scale / len(rows) ** 0.5)
+            self._gram[place[:, None], place] += weight
+            self._diagonal[place] = self._gram[place, place]
             self._count(len(rows))
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
-        weight = self._scale / (min(len(context), self.window) + 1) ** 0.5
+        weight = np.float32(self._scale / (min(len(context), self.window) + 1) ** 0.5)
         others = [self._row(item) for item in context[-self.window :]]
         row = self._row(target)
         others = [other for other in dict.fromkeys(others) if other != row]
         for new in others:
             if self._gram[new, new] == 0.0:  # it never came as a target
-                self._gram[new, new] = weight
+                self._gram[new, new] = self._diagonal[new] = weight
         self._gram[row, row] += weight
+        self._diagonal[row] = self._gram[row, row]
         self._gram[row, others] += weight
         self._gram[others, row] += weight
         self._count(1)
@@ -107,10 +112,11 @@ class Ease(Ranker):
         if row >= 0:
             return row
         if self._used == self.width:
-            row = int(np.diagonal(self._gram)[: self._used].argmin())
-            self._rows[self._items[row]] = NO_ROW
-            self._gram[row] = 0.0
-            self._gram[:, row] = 0.0
+            row = int(self._diagonal[: self._used].argmin())
+            if self._items[row] != NO_ROW:  # else it was forgotten, and is empty
+                self._rows[self._items[row]] = NO_ROW
+                self._gram[row] = 0.0
+                self._gram[:, row] = 0.0
         else:
             row = self._used
             self._used += 1
@@ -119,8 +125,22 @@ class Ease(Ranker):
                 gram, items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
                 gram[:row, :row], items[:row] = self._gram, self._items
                 self._gram, self._items = gram, items
+                self._diagonal = grown(self._diagonal, size)
         self._rows[item], self._items[row] = row, item
+        self._diagonal[row] = np.inf  # not the next newcomer's of the same example
         return row
+
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`: their rows are free, and what was solved of them says nothing."""
+        rows = self._rows[numbers[numbers < len(self._rows)]]
+        rows = rows[rows >= 0]
+        self._rows[self._items[rows]] = NO_ROW
+        self._items[rows] = NO_ROW
+        self._gram[rows] = 0.0
+        self._gram[:, rows] = 0.0
+        self._diagonal[rows] = 0.0
+        for solved in (self._solved, self._ahead_items):
+            solved[np.isin(solved, numbers)] = NO_ROW
 
     def _count(self, examples: int) -> None:
         self._examples += examples
@@ -160,7 +180,7 @@ class Ease(Ranker):
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
-        result = np.zeros(len(self.vocabulary), dtype=np.float32)
+        result = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)  # the last one stands for NO_ROW
         size = len(self._solved)
         rows = [
             row
@@ -169,17 +189,15 @@ class Ease(Ranker):
         ]
         if rows:
             result[self._solved] = self._weights.matrix[rows].sum(axis=0)
-        return result
+        return result[:-1]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """See `Ranker.arrays`: of the Gram matrix what is on and below its diagonal and not zero, and what is solved already."""
-        pairs = self._gram[: self._used, : self._used][below_diagonal(self._used, diagonal=True)]
+        """See `Ranker.arrays`: of the Gram matrix what is on and below its diagonal, and what is solved already."""
         ahead = LinearWeights.none() if self._ahead is None else _ready(self._ahead)
         return {
             "ordered": np.array([self.ordered]),
             "scale": np.array([self._scale]),
-            "pairs": pairs[pairs != 0.0],
-            "places": np.packbits(pairs != 0.0),
+            "pairs": self._gram[: self._used, : self._used][below_diagonal(self._used, diagonal=True)],
             "items": self._items[: self._used].copy(),
             "partial": self._weights.partial,
             "spread": self._weights.spread,
@@ -197,14 +215,13 @@ class Ease(Ranker):
         self._used = used = len(arrays["items"])
         size = max(64, used)
         self._gram, self._items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
-        pairs = np.zeros(used * (used + 1) // 2, dtype=np.float32)
-        places = np.unpackbits(np.asarray(arrays["places"], dtype=np.uint8), count=len(pairs))
-        pairs[places.astype(np.bool_)] = arrays["pairs"]
-        self._gram[:used, :used][below_diagonal(used, diagonal=True)] = pairs
+        self._gram[:used, :used][below_diagonal(used, diagonal=True)] = arrays["pairs"]
         mirror(self._gram)
+        self._diagonal = np.diagonal(self._gram).copy()
         self._items[:used] = arrays["items"]
         self._rows = np.full(max(64, int(arrays["items"].max(initial=0)) + 1), NO_ROW, dtype=np.int32)
-        self._rows[self._items[:used]] = np.arange(used, dtype=np.int32)
+        filled = np.flatnonzero(self._items[:used] != NO_ROW)
+        self._rows[self._items[filled]] = filled
         self._weights = _weights(arrays["partial"], arrays["spread"])
         self._solved = np.array(arrays["solved"], dtype=np.int32)
         self._ahead_items = np.array(arrays["ahead_items"], dtype=np.int32)

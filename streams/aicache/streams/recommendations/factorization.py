@@ -144,6 +144,14 @@ class Factorization(Ranker):
         self._input_sum[items] += _mean_square(gradient)
         self._input[items] += np.float32(rate) * gradient / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`: vectors begin anew. The base rate of who comes is that of who went, until it is known better."""
+        numbers = numbers[numbers < len(self._input)]
+        self._input[numbers] = _initial(0, len(self._input), self.dimension)[numbers]
+        self._output[numbers] = 0.0
+        for sums in (self._input_sum, self._output_sum, self._bias_sum):
+            sums[numbers] = 0.0
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
         return {"ordered": np.array([self.ordered]), **{name: getattr(self, f"_{name}").copy() for name in LEARNED}}

@@ -118,6 +118,18 @@ class Neighbours(Ranker):
         while len(self._slots) < size:
             self._slots.append({})
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`. In other items' rows they stay as neighbours that never came, which make room first."""
+        numbers = numbers[numbers < len(self._slots)]
+        gone = np.zeros(len(self._total), dtype=np.bool_)
+        gone[numbers] = True
+        self._counts[gone[self._ids]] = 0.0
+        self._counts[numbers] = 0.0
+        self._total[numbers] = 0.0
+        self._ids[numbers] = 0
+        for number in numbers.tolist():
+            self._slots[number].clear()
+
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
         return self.features(context)[len(self.half_lives) - 1]

@@ -76,6 +76,13 @@ class ContextPopularity(Ranker):
             self._within[attribute] = counts = grown(counts, target + 1)
             counts[target] += unit
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`."""
+        for attribute in numbers.tolist():
+            self._within.pop(attribute, None)
+        for counts in (self._all, *self._within.values()):
+            counts[numbers[numbers < len(counts)]] = 0.0
+
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
         size = len(self.vocabulary)

@@ -61,6 +61,10 @@ class Ranker(base.Estimator):
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become what gave these arrays; parameters and vocabulary must be the same."""
 
+    @abc.abstractmethod
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """Forget what is known of these numbers, which are in rising order: they are given to other names."""
+
     def begin(self, *, ordered: bool = False) -> None:
         """A new basket or event begins: the moment at which what is old fades by one step.
 
@@ -82,20 +86,25 @@ class Ranker(base.Estimator):
             y: the item that came.
         """
         self.begin(ordered=True)
-        context = self._numbers(x)
-        target = self.vocabulary.add(y)
-        if target >= 0:
-            self.learn([number for number in context if number != target], target)
+        context = [item for item in _newest(x) if item != y]
+        *numbers, target = self._numbers([*context, y])
+        self.vocabulary.use([target], numbers)
+        self.learn(numbers, target)
 
     def learn_basket(self, x: Sequence[str]) -> None:
         """Learn a set of items in which each came with all the others."""
         self.begin()
-        self.learn_set(self._numbers(x))
+        numbers = self._numbers(_newest(x))
+        self.vocabulary.use(numbers)
+        self.learn_set(numbers)
 
-    def _numbers(self, x: Sequence[str]) -> list[int]:
-        """Numbers of the newest distinct items, oldest first; new ones are given where there is room."""
-        newest = dict.fromkeys(reversed(x[-CONTEXT_MAX:]))
-        return [number for item in reversed(newest) if (number := self.vocabulary.add(item)) >= 0]
+    def _numbers(self, names: Sequence[str]) -> list[int]:
+        """Numbers of distinct names, those with the newest last; new ones take the place of what weighs least where there is no room."""
+        names = names[-self.vocabulary.capacity :]
+        missing = sum(name not in self.vocabulary for name in names)
+        if missing > self.vocabulary.room:
+            self.forget(self.vocabulary.make_room(missing, keep=names))
+        return [self.vocabulary.add(name) for name in names]
 
     def predict_one(self, x: Sequence[str], k: int = 10) -> list[str]:
         """The likeliest next items, best first."""
@@ -121,6 +130,11 @@ class Ranker(base.Estimator):
         allowed[self.vocabulary.known(seen)] = False
         scores = self.scores(context)
         return [(self.vocabulary.names[number], float(scores[number])) for number in top(scores, allowed, k)]
+
+
+def _newest(x: Sequence[str]) -> list[str]:
+    """The newest distinct items, oldest first."""
+    return list(dict.fromkeys(reversed(x[-CONTEXT_MAX:])))[::-1]
 
 
 def grown(array: NDArray[Number], size: int) -> NDArray[Number]:

@@ -106,6 +106,21 @@ class SessionNeighbours(Ranker):
         while len(self._lists) < size:
             self._lists.append(np.zeros(0, dtype=np.int32))
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """See `Ranker.forget`: sessions go on without these items."""
+        numbers = numbers[numbers < len(self._lists)]
+        gone = np.zeros(len(self._lists) + 1, dtype=np.bool_)  # the last one stands for NOTHING
+        gone[numbers] = True
+        places = gone[self._items]
+        self._items[places] = NOTHING
+        touched = np.flatnonzero(places.any(axis=1))
+        self._norms[touched] = np.sqrt((self._items[touched] != NOTHING).sum(axis=1) + 1)
+        self._counts[numbers] = 0
+        for number in numbers.tolist():
+            self._lists[number] = np.zeros(0, dtype=np.int32)
+        lost = set(numbers.tolist())
+        self._open = {items: slot for items, slot in self._open.items() if lost.isdisjoint(items)}
+
     def votes(self, context: Sequence[int]) -> NDArray[np.float32]:
         """The share of votes for each number, a row a power: shape (2, len(self.vocabulary)); zeros where no session is near."""
         size = len(self.vocabulary)

@@ -1,7 +1,5 @@
 """Both levels of recommendations under crashes, zombies and redelivery: the state and the answers of every input exactly once."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -39,7 +37,7 @@ def usage(random: np.random.Generator) -> list[Message]:
         if random.random() > 0.03:
             items = [f"tag:{n}" for n in random.choice(9, int(random.integers(1, 4)), replace=False)]
             events = [UsageEvent("used", 0, items, ["tag:0"], "", 1, b"", -1, 0.0), *told]
-            message = replace(message, record=UsageBatch("test", who, 1, 0, "c", "", "", "", "", events))
+            message = message._replace(record=UsageBatch("test", who, 1, 0, "c", "", "", "", "", events))
         log.append(message)
         told = []
         for output in fold.apply(state, Batch(0, [message])).outputs:

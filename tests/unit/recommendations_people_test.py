@@ -123,7 +123,7 @@ def test_names_are_brought_a_few_at_a_time_and_never_fill_the_vocabulary() -> No
         told = replace(event("used", [f"tag:i{n}"]), context=[f"tag:c{n}-{m}" for m in range(200)])
         message = said(n, 1, told, time_ms=hour * TEACHING_MS)
         assert isinstance(message.record, UsageBatch)
-        return replace(message, record=replace(message.record, language=f"l{n}", framework=f"f{n}", tool=f"t{n}"))
+        return message._replace(record=replace(message.record, language=f"l{n}", framework=f"f{n}", tool=f"t{n}"))
 
     state = FOLD.empty(0)
     FOLD.apply(state, Batch(0, [batch(n, 0) for n in range(20)]))
@@ -167,7 +167,7 @@ def test_names_that_are_none_are_dead_lettered(bad: str) -> None:
         assert len(state.model.vocabulary) == 0
     message = said(0, 1, event("used", ["tag:a"]))
     assert isinstance(message.record, UsageBatch)
-    _, (step,) = play(FOLD, [], [replace(message, record=replace(message.record, language="c\nd"))])
+    _, (step,) = play(FOLD, [], [message._replace(record=replace(message.record, language="c\nd"))])
     assert [error.reason for _, error in step.dead] == ["bad-item"]
 
 
@@ -205,7 +205,7 @@ def test_an_erased_pseudonym_is_as_one_that_never_was() -> None:
 
 def test_an_erasure_makes_no_room_for_a_flood_and_is_forgotten_itself() -> None:
     gone = Message("aicache.usage", 0, 1, 0, name_of(1), None)
-    log = [said(0, 1, event("used", ["tag:a"])), gone, said(2, 1, event("used", ["tag:b"])), replace(gone, offset=3)]
+    log = [said(0, 1, event("used", ["tag:a"])), gone, said(2, 1, event("used", ["tag:b"])), gone._replace(offset=3)]
     state, steps = play(FOLD, [], log)
     assert state.examples == 1
     assert list(state.erased) == [name_of(1)]
@@ -262,7 +262,7 @@ def test_feedback_is_the_same_however_the_log_is_cut_and_from_the_changelog(mode
     assert [output for step in whole for output in step.outputs] == [o for step in pieces for o in step.outputs]
     assert changelog(whole) == changelog(pieces)
     again = fold.load(0, changelog(pieces).items(), fold.version)
-    later = [replace(message, offset=len(log) + n, timestamp_ms=5_000_000) for n, message in enumerate(log[-30:])]
+    later = [message._replace(offset=len(log) + n, timestamp_ms=5_000_000) for n, message in enumerate(log[-30:])]
     assert fold.apply(again, Batch(0, later)) == fold.apply(whole_state, Batch(0, later))
 
 
@@ -281,7 +281,7 @@ def test_sums_are_published_for_every_few_answers_and_propensities_with_each() -
 
 def test_switched_off_answers_are_in_the_rankers_order_and_feedback_leaves_no_trace() -> None:
     log = conversation(Policy(OBSERVE), 10)
-    state, (step,) = play(FOLD, [], [replace(m, timestamp_ms=m.timestamp_ms + WINDOW_MS) for m in log])
+    state, (step,) = play(FOLD, [], [m._replace(timestamp_ms=m.timestamp_ms + WINDOW_MS) for m in log])
     assert state.feedback.answers == {} and state.feedback.standings == {}
     answers = [o.record for o in step.outputs if isinstance(o.record, Recommendation)]
     assert all(item.propensity == 1 for answer in answers for item in answer.items)

@@ -12,9 +12,9 @@ Pure: no clock, no I/O.
 
 import io
 import typing
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import fastavro
 
@@ -22,6 +22,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas.catalog import FINGERPRINT_BYTES, RECORD_TYPES, Schema, by_fingerprint, newest
 from aicache.schemas.convert import UnfitError, from_plain, to_plain
 from aicache.schemas.records import Record
+from aicache.schemas.shortcut import UNUSUAL, reader_of, writer_of
 from aicache.schemas.topics import largest_record_bytes
 
 MARKER = b"\xc3\x01"
@@ -33,8 +34,7 @@ R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded(Generic[R_co]):
+class Decoded(NamedTuple, Generic[R_co]):
     """A record with what its digest is taken over.
 
     Attributes:
@@ -144,6 +144,12 @@ class Codec:
         """
         schema, start = self._admit(data, allowed)
         body = bytes(data[start:])
+        read = _shortcut(schema.fingerprint)
+        if read is not None:
+            try:
+                return Decoded(read(body), schema.fingerprint, body)
+            except UNUSUAL:
+                pass  # decided by the whole way
         fields = _read(schema, body, canonical=schema.record not in BULK)
         try:
             record = from_plain(typing.cast(type, RECORD_TYPES[schema.record]))(fields)
@@ -178,7 +184,7 @@ class Codec:
         return data if isinstance(self.framing, SingleObject) else self.framing.header(schema) + data[start:]
 
     def _admit(self, data: bytes, allowed: tuple[type, ...]) -> tuple[Schema, int]:
-        names, limit = _limits(allowed)
+        limits, limit = _limits(allowed)
         if len(data) > limit:
             raise RemoteError(
                 "the record is larger than its topic allows",
@@ -187,23 +193,30 @@ class Codec:
                 needed=f"≤ {limit} bytes",
             )
         schema, start = self.framing.split(data)
-        if schema.record not in names:
+        if schema.record not in limits:
             raise RemoteError(
                 "the record does not belong into this topic",
                 reason="wrong-record",
                 got=schema.record,
-                needed=sorted(names),
+                needed=sorted(limits),
             )
-        if len(data) > largest_record_bytes(schema.record):
+        if len(data) > limits[schema.record]:
             raise RemoteError("the record is larger than its kind may be", reason="too-large", got=len(data))
         return schema, start
 
 
 @cache
-def _limits(allowed: tuple[type, ...]) -> tuple[frozenset[str], int]:
-    """The names of these record types, and the largest record that any of them may be."""
-    names = frozenset(kind.__name__ for kind in allowed)
-    return names, max(map(largest_record_bytes, names), default=0)
+def _limits(allowed: tuple[type, ...]) -> tuple[Mapping[str, int], int]:
+    """The names of these record types with how large each may be, and the largest that any of them may be."""
+    limits = {kind.__name__: largest_record_bytes(kind.__name__) for kind in allowed}
+    return limits, max(limits.values(), default=0)
+
+
+@cache
+def _shortcut(fingerprint: bytes) -> Callable[[bytes], Any] | None:
+    """What reads bodies of a schema at once; None where it is not the newest one."""
+    schema = by_fingerprint()[fingerprint]
+    return reader_of(typing.cast(type, RECORD_TYPES[schema.record])) if schema is newest(schema.record) else None
 
 
 def body_of(record: Record) -> tuple[bytes, bytes]:
@@ -213,6 +226,10 @@ def body_of(record: Record) -> tuple[bytes, bytes]:
         LocalError: a field has the wrong type, or a value that it may not hold.
     """
     schema = newest(type(record).__name__)
+    try:
+        return schema.fingerprint, writer_of(typing.cast(type, type(record)))(record)
+    except UNUSUAL:
+        pass  # decided by the whole way
     try:
         return schema.fingerprint, _written(schema, to_plain(typing.cast(type, type(record)))(record))
     except UnfitError as error:

@@ -10,6 +10,10 @@ SIZE_MAX = 8_000
 SIZE_FIRST = 100
 BATCH_S = 1.0
 """What a batch may take, folding and writing."""
+SECONDS_MIN = 1e-6
+"""A clock may not tell a shorter time from none."""
+GROWTH_MAX = 8
+"""Of a batch to the next. With a backlog each batch waits for the commit of the one before, so small ones cost most of the start."""
 
 
 class Pace:
@@ -22,10 +26,10 @@ class Pace:
         >>> pace = Pace()
         >>> pace.took(100, 0.1, full=True)
         >>> pace.size
-        200
-        >>> pace.took(200, 4.0, full=True)
+        500
+        >>> pace.took(500, 4.0, full=True)
         >>> pace.size
-        50
+        125
     """
 
     def __init__(self) -> None:
@@ -36,4 +40,4 @@ class Pace:
         if seconds > BATCH_S:
             self.size = max(SIZE_MIN, int(min(inputs, self.size) * BATCH_S / seconds))
         elif full and seconds < BATCH_S / 2:
-            self.size = min(SIZE_MAX, self.size * 2)
+            self.size = min(SIZE_MAX, int(self.size * min(GROWTH_MAX, BATCH_S / 2 / max(seconds, SECONDS_MIN))))

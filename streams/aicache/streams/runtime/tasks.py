@@ -275,16 +275,17 @@ class Task(Generic[S]):
     def _decode(self, inputs: Iterable[Raw]) -> tuple[list[Message], list[tuple[Message, RemoteError]]]:
         messages: list[Message] = []
         bad: list[tuple[Message, RemoteError]] = []
-        for raw in inputs:
-            place = (raw.topic, raw.partition, raw.offset, raw.timestamp_ms, raw.key)
-            if raw.value is None:
-                messages.append(Message(*place, None))
+        decode = self._codec.decode
+        for topic, partition, offset, timestamp_ms, key, value, _ in inputs:
+            if value is None:
+                messages.append(Message(topic, partition, offset, timestamp_ms, key, None))
                 continue
             try:
-                found = self._codec.decode(raw.value, *self._inputs[raw.topic].records)
-                messages.append(Message(*place, found.record, found.fingerprint, found.body))
+                found = decode(value, *self._inputs[topic].records)
             except RemoteError as error:
-                bad.append((Message(*place, None, b"", raw.value), error))
+                bad.append((Message(topic, partition, offset, timestamp_ms, key, None, b"", value), error))
+            else:
+                messages.append(Message(topic, partition, offset, timestamp_ms, key, *found))
         return messages, bad
 
     def _check_breaker(self, count: int, reasons: Sequence[str]) -> None:

@@ -74,6 +74,48 @@ def test_a_situation_has_words_of_closed_vocabularies() -> None:
             Situation(**wrong)
 
 
+NOON_S = 1_700_049_600
+"""Wednesday, 15 November 2023, 12:00 UTC."""
+
+
+@pytest.mark.parametrize(
+    ("hours", "offset_h", "word"),
+    [
+        (0, 0, "afternoon"),
+        (-1, 0, "morning"),
+        (-1, 1, "afternoon"),
+        (-6, 0, "morning"),
+        (-7, 0, "night"),
+        (6, 0, "evening"),
+        (12, 0, "night"),
+        (59, 0, "evening"),
+        (60, 0, "weekend"),
+        (60, -5, "evening"),
+        (107, 0, "weekend"),
+        (108, 0, "night"),
+        (0, 12.75, "night"),
+    ],
+)
+def test_the_time_of_day_is_a_word_where_the_client_is(hours: int, offset_h: float, word: str) -> None:
+    assert Situation(utc_offset_s=round(offset_h * 3_600)).daytime(NOON_S + hours * 3_600) == word
+
+
+def test_the_time_of_day_stays_unless_it_is_allowed_and_then_a_batch_has_one() -> None:
+    events = [event(time_s=NOON_S + minutes * 60) for minutes in (-20, -10, 0, 10)]
+    kept = UsageQueue("test", bytes(32), Situation(), RULES)
+    kept.put(events)
+    whole = kept.batch(0)
+    assert whole is not None
+    assert (whole.daytime, len(whole.events)) == ("", 4)
+    told = UsageQueue("test", bytes(32), Situation(utc_offset_s=0), RULES)
+    told.put(events)
+    batches = [told.batch(0), told.batch(0)]
+    assert [(batch.daytime, len(batch.events)) for batch in batches if batch] == [("morning", 2), ("afternoon", 2)]
+    assert told.batch(0) is None
+    with pytest.raises(LocalError, match="UTC"):
+        Situation(utc_offset_s=15 * 3_600)
+
+
 def test_a_full_queue_is_an_error_and_takes_none_of_the_events(
     queue: UsageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,14 @@ NOW_S = 1_700_000_000
 
 
 def message(
-    offset: int, items: Sequence[str], *, language: str = "", task: str = "", time_s: int = NOW_S, pseudonym: int = -1
+    offset: int,
+    items: Sequence[str],
+    *,
+    language: str = "",
+    task: str = "",
+    daytime: str = "",
+    time_s: int = NOW_S,
+    pseudonym: int = -1,
 ) -> Message:
     usage = UsageBatch(
         deployment="test",
@@ -26,6 +33,7 @@ def message(
         task=task,
         tool="pytest@9",
         events=[UsageEvent("used", time_s, list(items), [], "", 1, b"", -1, 0.0)],
+        daytime=daytime,
     )
     return Message("aicache.usage", 0, offset, NOW_S * 1_000, b"", usage)
 
@@ -48,6 +56,23 @@ def test_language_and_task_decide_where_the_items_at_hand_say_nothing() -> None:
     ]
     assert best(log, message(60, ["tag:fresh"], language="rust"))[:2] == ["tag:ci", "tag:cargo"]
     assert best(log, message(60, ["tag:fresh"], language="python"))[:2] == ["tag:ci", "tag:pip"]
+
+
+def test_the_time_of_day_decides_where_it_matters_and_can_be_left_away() -> None:
+    """The same language and task: in the morning one looks at what failed in the night, in the evening one deploys."""
+    log = [
+        message(
+            n,
+            ["tag:ci", ("tag:logs", "tag:deploy")[n % 2]],
+            language="rust",
+            daytime=("morning", "evening")[n % 2],
+        )
+        for n in range(80)
+    ]
+    assert best(log, message(80, ["tag:fresh"], language="rust", daytime="morning"))[:2] == ["tag:ci", "tag:logs"]
+    assert best(log, message(80, ["tag:fresh"], language="rust", daytime="evening"))[:2] == ["tag:ci", "tag:deploy"]
+    assert best(log, message(80, ["tag:fresh"], language="rust"))[0] == "tag:ci"
+    assert best(log, message(80, ["tag:fresh"], language="rust", daytime="weekend"))[0] == "tag:ci"
 
 
 def test_an_unknown_language_falls_back_on_what_is_popular() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import records
-from aicache.schemas.catalog import RECORD_TYPES, newest
+from aicache.schemas.catalog import RECORD_TYPES, newest, versions
 from aicache.schemas.codec import HEADER_BYTES, MARKER, Codec, body_of
 from aicache.schemas.convert import to_plain
 from aicache.schemas.records import (
@@ -205,6 +205,17 @@ def test_a_number_that_is_not_finite_is_neither_read_nor_written(name: str, fiel
     assert reason_of(body_with(name, **{field: value}), RECORD_TYPES[name]) == "not-finite"
     with pytest.raises(LocalError, match=f"{name}.{field} is not a finite number"):
         CODEC.encode(dataclasses.replace(SAMPLES[name], **{field: value}))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_usage_that_tells_no_time_of_day_is_read_as_usage_that_keeps_it(version: int) -> None:
+    batch = SAMPLES["UsageBatch"]
+    assert isinstance(batch, UsageBatch)
+    schema, body = versions("UsageBatch")[version - 1], io.BytesIO()
+    fastavro.schemaless_writer(body, schema.parsed, to_plain(UsageBatch)(batch))
+    read = CODEC.decode(MARKER + schema.fingerprint + body.getvalue(), UsageBatch).record
+    assert read.daytime == ""
+    assert read.language == batch.language
 
 
 def test_a_number_inside_a_batch_of_events_is_looked_at_too() -> None:

@@ -31,6 +31,9 @@ FRAMEWORKS = _words(
 )
 OS_FAMILIES = _words("linux macos windows bsd android ios")
 TASKS = _words("build debug deploy edit install lint review run test")
+DAYTIMES = ("night", "morning", "afternoon", "evening")
+"""Quarters of a working day, from midnight on; Saturdays and Sundays are one whole, the weekend."""
+OFFSET_MAX_S = 14 * 3_600
 QUEUE_EVENTS_MAX = 10_000
 WAIT_MS_MAX = 2_000
 """An event that has waited so long is published, with whatever else waits, though it fills no batch."""
@@ -49,6 +52,8 @@ class Situation:
     Attributes:
         language, framework, os_family, task: see the vocabularies of this module.
         tool: name@version of the tool that the client is part of; the version is cut to two numbers.
+        utc_offset_s: seconds by which clocks here are ahead of UTC. It never leaves, but with it a word for the time of day does, and from
+            the two together the offset can be told. None: neither leaves.
     """
 
     language: str = ""
@@ -56,12 +61,23 @@ class Situation:
     os_family: str = ""
     task: str = ""
     tool: str = ""
+    utc_offset_s: int | None = None
 
     def __post_init__(self) -> None:
+        if self.utc_offset_s is not None and abs(self.utc_offset_s) > OFFSET_MAX_S:
+            raise LocalError("no clock is so far from UTC", got=self.utc_offset_s, needed=f"within ±{OFFSET_MAX_S} s")
         anonymize.check_word(self.language, LANGUAGES)
         anonymize.check_word(self.framework, FRAMEWORKS)
         anonymize.check_word(self.os_family, OS_FAMILIES)
         anonymize.check_word(self.task, TASKS)
+
+    def daytime(self, time_s: int) -> str:
+        """The word for a time in Unix seconds; empty where the time of day is kept."""
+        if self.utc_offset_s is None:
+            return ""
+        day, second = divmod(time_s + self.utc_offset_s, 86_400)
+        weekend = (day + 3) % 7 >= 5  # day 0 was a Thursday
+        return "weekend" if weekend else DAYTIMES[second // (86_400 // len(DAYTIMES))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +245,12 @@ class UsageQueue:
         self._hold_answers_to(period)
         sequence = self._sequences.get(period, 0)
         self._sequences = {period: sequence + 1}
-        events = [self._events.popleft() for _ in range(min(BATCH_EVENTS_MAX, len(self._events)))]
+        daytime = self.situation.daytime(self._events[0].time_s)
+        events: list[UsageEvent] = []
+        while self._events and len(events) < BATCH_EVENTS_MAX:
+            if self.situation.daytime(self._events[0].time_s) != daytime:
+                break  # what comes next was at another time of day
+            events.append(self._events.popleft())
         name, at, version = self.situation.tool.rpartition("@")
         tool = (
             f"{name}@{anonymize.generalise_version(version, self.rules.version_parts)}" if at else self.situation.tool
@@ -245,6 +266,7 @@ class UsageQueue:
             task=self.situation.task,
             tool=tool,
             events=events,
+            daytime=daytime,
         )
 
     def delivered(self, batch: UsageBatch) -> None:

@@ -469,6 +469,7 @@ class UsageBatch:
     task: str
     tool: str  # name@generalised version
     events: list[UsageEvent]
+    daytime: str = ""  # night | morning | afternoon | evening | weekend, where the client is
 
 
 # ---------------------------------------------------------------- insights

@@ -86,6 +86,10 @@ def preview(
     os_family: Annotated[str, typer.Option("--os", help="Of the situation.")] = "",
     task: Annotated[str, typer.Option(help="Of the situation.")] = "",
     tool: Annotated[str, typer.Option(help="NAME@VERSION of the tool that the client is part of.")] = "",
+    utc_offset_s: Annotated[
+        int | None,
+        typer.Option("--utc-offset", help="Seconds ahead of UTC: show the time of day too, as where it is allowed."),
+    ] = None,
     release: Annotated[str, typer.Option(help="NAME@VERSION that the event happened with.")] = "",
     count: Annotated[int, typer.Option(help="How many alike.")] = 1,
     as_json: Json = False,
@@ -110,7 +114,9 @@ def preview(
     now_ms = time.time_ns() // 1_000_000
     rules = Rules()
     key, made_up = _pseudonym_key(settings.client.folder)
-    situation = Situation(language=language, framework=framework, os_family=os_family, task=task, tool=tool)
+    situation = Situation(
+        language=language, framework=framework, os_family=os_family, task=task, tool=tool, utc_offset_s=utc_offset_s
+    )
     queue = UsageQueue(settings.kafka.deployment, key, situation, rules)
     if findings is not None:
         preview_findings(queue, findings, form, release, as_json=as_json)
@@ -126,7 +132,7 @@ def preview(
     cells = [
         ("pseudonym", batch.pseudonym.hex() + (" (an example: there is no client here yet)" if made_up else "")),
         ("changes on", _day((batch.period + 1) * rules.period_ms)),
-        *((name, getattr(batch, name)) for name in ("language", "framework", "os_family", "task", "tool")),
+        *((name, getattr(batch, name)) for name in ("language", "framework", "os_family", "task", "tool", "daytime")),
         ("kind", event.kind),
         ("time", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.time_s))),
         ("items", " ".join(event.items)),

@@ -222,7 +222,8 @@ class Recommendations:
 
 def attributes_of(usage: UsageBatch) -> list[str]:
     """What describes the situation, as items: `language:python` and so on."""
-    values = (usage.language, usage.framework, usage.os_family, usage.task, usage.tool.partition("@")[0])
+    tool = usage.tool.partition("@")[0]
+    values = (usage.language, usage.framework, usage.os_family, usage.task, tool, usage.daytime)
     return [f"{name}:{value}" for name, value in zip(ATTRIBUTES, values, strict=True) if value]
 
 

@@ -15,7 +15,9 @@ from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 
 SCALE_MAX = 1e6
-SPECIFIC = {namespace: place for place, namespace in enumerate(("os", "language", "framework", "tool", "task"))}
+SPECIFIC = {
+    namespace: place for place, namespace in enumerate(("daytime", "os", "language", "framework", "tool", "task"))
+}
 """From what says least of the items that come, to what says most."""
 
 

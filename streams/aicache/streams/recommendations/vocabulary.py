@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError
 
-ATTRIBUTES = ("language", "framework", "os", "task", "tool")
+ATTRIBUTES = ("language", "framework", "os", "task", "tool", "daytime")
 """Namespaces that describe a situation."""
 NO_NAMESPACE = -1
 UNIT_MAX = 1e9

@@ -212,11 +212,11 @@ def test_a_publication_is_bounded_and_no_item_waits_for_ever(monkeypatch: pytest
 
 
 def test_publications_wait_for_the_logs_time_however_fast_examples_come() -> None:
-    fast = [replace(message, timestamp_ms=n * 20) for n, message in enumerate(crowd(1, 900))]
+    fast = [message._replace(timestamp_ms=n * 20) for n, message in enumerate(crowd(1, 900))]
     _, steps = play(Recommendations(), [400], fast)
     times = sorted({row.clock for row in published(steps)})
     assert times == [50, 300, 550, 800]
-    slow = [replace(message, timestamp_ms=n * 1_000) for n, message in enumerate(fast[:300])]
+    slow = [message._replace(timestamp_ms=n * 1_000) for n, message in enumerate(fast[:300])]
     _, steps = play(Recommendations(), [], slow)
     assert sorted({row.clock for row in published(steps)}) == [50, 100, 150, 200, 250, 300]
 

@@ -122,9 +122,8 @@ class Codec:
         Raises:
             LocalError: a field has the wrong type or a value that it may not hold, or the record is larger than its topic allows.
         """
-        schema = newest(type(record).__name__)
-        data = self.framing.header(schema) + body_of(record)[1]
-        limit = largest_record_bytes(schema.record)
+        schema, limit = _newest(typing.cast(type, type(record)))
+        data = self.framing.header(schema) + _body(schema, record)
         if len(data) > limit:
             raise LocalError(
                 f"the {schema.record} is larger than its topic allows", got=len(data), needed=f"≤ {limit} bytes"
@@ -225,13 +224,24 @@ def body_of(record: Record) -> tuple[bytes, bytes]:
     Raises:
         LocalError: a field has the wrong type, or a value that it may not hold.
     """
-    schema = newest(type(record).__name__)
+    schema, _ = _newest(typing.cast(type, type(record)))
+    return schema.fingerprint, _body(schema, record)
+
+
+@cache
+def _newest(kind: type) -> tuple[Schema, int]:
+    """The schema in which records of a type are written, and how large they may be."""
+    return newest(kind.__name__), largest_record_bytes(kind.__name__)
+
+
+def _body(schema: Schema, record: Record) -> bytes:
+    kind = typing.cast(type, type(record))
     try:
-        return schema.fingerprint, writer_of(typing.cast(type, type(record)))(record)
+        return writer_of(kind)(record)
     except UNUSUAL:
         pass  # decided by the whole way
     try:
-        return schema.fingerprint, _written(schema, to_plain(typing.cast(type, type(record)))(record))
+        return _written(schema, to_plain(kind)(record))
     except UnfitError as error:
         raise LocalError(str(error), got=error.reason, needed=error.needed) from None
     except (TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:

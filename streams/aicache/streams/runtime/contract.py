@@ -45,8 +45,7 @@ class Batch:
     messages: Sequence[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A record to be written; equal inputs give equal keys, so that a repeated output overwrites itself."""
 
     topic: str

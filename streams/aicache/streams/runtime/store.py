@@ -204,7 +204,8 @@ class TaskStore:
         names = {output.topic: self._settings.name(output.topic) for output in step.outputs}
         for output in step.outputs:
             data = None if output.record is None else self._codec.encode(output.record)
-            self._produce(names[output.topic], output.key, data, ANY_PARTITION, (*output.headers, *headers))
+            told = (*output.headers, *headers) if output.headers or headers else ()
+            self._produce(names[output.topic], output.key, data, ANY_PARTITION, told)
         for message, error in (*bad, *step.dead):
             self._produce(*self._dead_letter(message, error), ANY_PARTITION)
 

@@ -5,6 +5,7 @@ stops the process instead of being skipped. Boundary: the store.
 """
 
 import hashlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ REPLAY_HEADER = "aicache-dead-letter"
 """On a record that is fed again: the key of its dead letter, which ends with the processor that it is for."""
 BREAKER_MESSAGES = 200
 BREAKER_SHARE = 0.5
+_LOADING = threading.Lock()
+"""States are read from Kafka side by side and made one after the other: several at once would only take turns at the interpreter's lock."""
 
 
 class GapError(AicacheError):
@@ -102,7 +105,8 @@ class Task(Generic[S]):
         self._store = TaskStore(settings, fold.name, partition, fold.version)
         loaded = self._store.load()
         if loaded.version:
-            self.state = fold.load(partition, loaded.entries.items(), loaded.version)
+            with _LOADING:
+                self.state = fold.load(partition, loaded.entries.items(), loaded.version)
         else:
             self.state = fold.empty(partition)
         self.offsets = dict(loaded.offsets)

@@ -8,10 +8,13 @@ client knows nothing newer.
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.producers.tables import Tables, table_scores
-from aicache.schemas.records import ItemTable
+from aicache.producers.scoring import table_scores
+from aicache.producers.tables import Tables
+from aicache.schemas.records import ItemTable, ItemVectors, TableWeights
+from aicache.schemas.tables import PIECE
 from aicache.streams.recommendations import counts, logic
 from aicache.streams.recommendations.combination import Combination
+from aicache.streams.recommendations.distilled import PIECES
 from aicache.streams.recommendations.merging import Merging
 from aicache.streams.runtime.contract import Batch, Message, Step
 
@@ -40,24 +43,37 @@ class ClientTables:
         logic._touch(self.partition, [names, []])
         if counts.is_due(self.partition.examples, self.partition.published):
             self.publish()
+        if self.partition.examples - self.partition.vectors >= counts.VECTORS_EVERY:
+            self.publish_vectors()
 
     def publish(self) -> None:
         """Rows of what has changed go to the client."""
         step = Step()
         logic._publish(self.partition, DEPLOYMENT, 0, step)
+        self._hand_over(step)
+
+    def publish_vectors(self) -> None:
+        """Vectors whose turn it is go to the client."""
+        step = Step()
+        logic._publish_vectors(self.partition, DEPLOYMENT, 0, step)
+        self._hand_over(step)
+
+    def _hand_over(self, step: Step) -> None:
         for output in step.outputs:
             message = Message(output.topic, 0, self.offset, 0, output.key, output.record)
             self.offset += 1
             for told in self.fold.apply(self.state, Batch(0, [message])).outputs:
-                assert isinstance(told.record, ItemTable)
+                assert isinstance(told.record, ItemTable | ItemVectors | TableWeights)
                 self.client.apply(told.record)
         self._places = None
 
     def settle(self) -> None:
-        """Nothing more is learned: in time all rows that have changed are published."""
+        """Nothing more is learned: in time all rows that have changed are published, and vectors have their turn."""
         self.publish()
         while self.partition.touched:
             self.publish()
+        for _ in range(1 + 2 * len(self.model.vocabulary) // (PIECE * PIECES)):
+            self.publish_vectors()
 
     def scores(self, names: list[str], numbers: dict[str, int], size: int) -> NDArray[np.float32]:
         """A score for each of `size` items, in the order of their numbers; -∞ for what is in no table."""

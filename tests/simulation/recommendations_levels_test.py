@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import FeedbackSums, ItemCount, Recommendation, UsageBatch, UsageEvent
+from aicache.schemas.records import (
+    FeedbackSums,
+    ItemCount,
+    ItemVectors,
+    Recommendation,
+    TableWeights,
+    UsageBatch,
+    UsageEvent,
+)
 from aicache.streams.recommendations import counts, feedback, logic
 from aicache.streams.recommendations.feedback import ON, Policy
 from aicache.streams.recommendations.logic import Recommendations
@@ -23,6 +31,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
     monkeypatch.setattr(counts, "FIRST", 15)
     monkeypatch.setattr(counts, "PERIOD_MS", 9_000)
+    monkeypatch.setattr(counts, "VECTORS_EVERY", 15)
     monkeypatch.setattr(feedback, "PUBLISH_EVERY", 3)
     monkeypatch.setattr(feedback, "WINDOW_MS", 5_000)
 
@@ -59,8 +68,9 @@ def test_both_levels_keep_their_promises_under_faults(seed: int) -> None:
     check(first)
     fold = Recommendations(Policy(ON, 0.2))
     outputs = fold.apply(fold.empty(0), Batch(0, messages)).outputs
-    published = [output.record for output in outputs if isinstance(output.record, ItemCount | FeedbackSums)]
-    assert {type(record) for record in published} == {ItemCount, FeedbackSums}
+    kinds = {ItemCount, ItemVectors, TableWeights, FeedbackSums}
+    published = [output.record for output in outputs if type(output.record) in kinds]
+    assert {type(record) for record in published} == kinds
     log = [Message("aicache.counts", 0, offset, 0, b"", record) for offset, record in enumerate(published)]
     second = Plane(Merging(), [written(log)], random)
     second.run()

@@ -12,7 +12,8 @@ from aicache.privacy.errors import RemoteError
 from aicache.producers import tables as client_tables
 from aicache.producers.tables import Tables
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import ItemTable
+from aicache.schemas.records import ItemTable, ItemVectors, TableWeights
+from aicache.schemas.tables import FEATURES, LENGTHS, PARTITIONS_MAX, quantized
 from aicache.schemas.topics import TABLES
 from aicache.streams.recommendations.tables import encode_row, key_of
 
@@ -23,7 +24,25 @@ def row(item: str, weights: dict[str, float], version: int = 1, popularity: floa
     return encode_row("d", item, version, popularity, weights, task=task)
 
 
-def read(*records: ItemTable) -> Tables:
+def vectors(directions: dict[str, list[float]], clock: int = 1, partition: int = 0, piece: int = 0) -> ItemVectors:
+    """Items that speak for those that look the same way."""
+    levels, steps = quantized(np.array([*directions.values()], dtype=np.float32))
+    floats = [np.stack([steps, steps, 0 * steps], axis=1), np.zeros(len(steps)), np.ones((len(steps), 4))]
+    scales, bias, came = (array.astype("<f4").tobytes() for array in floats)
+    return ItemVectors("d", partition, piece, clock, [*directions], levels, levels, scales, bias, came)
+
+
+def weights(feature: str, clock: int = 1, partition: int = 0, head: bool = False) -> TableWeights:
+    """All weight on one feature."""
+    chosen = np.zeros((len(LENGTHS), len(FEATURES)), "<f4")
+    chosen[:, FEATURES.index(feature)] = 1.0
+    return TableWeights("d", partition, clock, 1.0, head, chosen.tobytes())
+
+
+AXES = {"pypi:a": [1.0, 0.0], "pypi:b": [0.9, 0.2], "pypi:c": [-1.0, 0.1], "pypi:d": [0.0, -1.0]}
+
+
+def read(*records: ItemTable | ItemVectors | TableWeights) -> Tables:
     tables = Tables("d")
     for record in records:
         tables.apply(record)
@@ -136,6 +155,68 @@ def test_rows_and_tasks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     tables.apply(row("pypi:a", {"pypi:x": 0.1}, version=2))
     tables.remove(b"pypi:b")
     tables.apply(row("pypi:c", {}))
+
+
+def test_vectors_speak_for_what_looks_the_same_way_and_need_no_row() -> None:
+    tables = read(vectors(AXES), weights("vectors"))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:b", "pypi:d", "pypi:c"]
+    # The mean over two partitions: in the other, what is like it is another.
+    other = {**AXES, "pypi:b": [0.0, 0.0], "pypi:c": [3.0, 0.0]}
+    tables.apply(vectors(other, partition=1))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:c", "pypi:b", "pypi:d"]
+
+
+def test_pieces_may_come_in_any_order_and_a_partition_may_not_know_all_items() -> None:
+    first, second = dict(list(AXES.items())[:2]), dict(list(AXES.items())[2:])
+    pieces = [
+        vectors(first, piece=0),
+        vectors(second, 7, piece=1),
+        weights("vectors"),
+        row("pypi:e", {}, popularity=0.1),
+    ]
+    one, other = read(*pieces), read(*reversed(pieces))
+    for tables in (one, other):
+        tables.apply(vectors({"pypi:a": [0.0, 1.0]}, partition=3))
+    scores = [{found.item: found.score for found in tables.rank(["pypi:a"], "pypi")} for tables in (one, other)]
+    assert set(scores[0]) == {"pypi:b", "pypi:c", "pypi:d", "pypi:e"}
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def test_weights_are_those_of_all_partitions_by_what_they_have_learned() -> None:
+    rows = (row("pypi:a", {"pypi:b": 0.9, "pypi:c": 0.1}), row("pypi:b", {}), row("pypi:c", {}, popularity=0.3))
+    tables = read(*rows, weights("near", 10), weights("slow", 30, 1))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:c", "pypi:b"]
+    tables.apply(weights("near", 90))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:b", "pypi:c"]
+
+
+def test_where_the_head_names_more_linear_weights_rank_alone() -> None:
+    told = encode_row("d", "pypi:a", 1, 0.1, {"pypi:b": 0.9}, linear={"pypi:c": 0.2})
+    assert [found.item for found in read(told, weights("near")).rank(["pypi:a"], "pypi")] == ["pypi:b", "pypi:c"]
+    led = read(told, weights("near", head=True))
+    assert [found.item for found in led.rank(["pypi:a"], "pypi")] == ["pypi:c", "pypi:b"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (vectors(AXES, 4), "old-version"),
+        (weights("near", 4), "old-version"),
+        (vectors(AXES, 9, PARTITIONS_MAX), "too-many-rows"),
+        (replace(vectors(AXES, 9), deployment="other"), "deployment"),
+        (replace(vectors(AXES, 9), bias=b""), "bad-vectors"),
+        (replace(weights("near", 9), weights=b""), "bad-weights"),
+    ],
+)
+def test_vectors_or_weights_that_make_no_sense_are_refused_and_nothing_has_changed(
+    bad: ItemVectors | TableWeights, reason: str
+) -> None:
+    tables = read(vectors(AXES, 5), weights("vectors", 5))
+    before = tables.rank(["pypi:a"], "pypi")
+    with pytest.raises(RemoteError) as refused:
+        tables.apply(bad)
+    assert refused.value.reason == reason
+    assert tables.rank(["pypi:a"], "pypi") == before
 
 
 def test_a_record_that_is_too_large_is_refused_before_it_is_decoded() -> None:

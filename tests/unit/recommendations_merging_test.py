@@ -7,16 +7,35 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aicache.schemas.records import FeedbackSums, ItemCount, ItemTable, Lift, Record, UsageBatch, UsageEvent
+from aicache.schemas.records import (
+    FeedbackSums,
+    ItemCount,
+    ItemTable,
+    ItemVectors,
+    Lift,
+    Record,
+    TableWeights,
+    UsageBatch,
+    UsageEvent,
+)
+from aicache.schemas.tables import FEATURES, LENGTHS, PARTITIONS_MAX
 from aicache.streams.recommendations import counts, logic
 from aicache.streams.recommendations.logic import Recommendations
-from aicache.streams.recommendations.merging import HALF_LIFE, Merging, merged, merged_linear
+from aicache.streams.recommendations.merging import (
+    AFTER_HALF_LIFE,
+    HALF_LIFE,
+    Merging,
+    merged,
+    merged_after,
+    merged_linear,
+)
 from aicache.streams.recommendations.neighbours import Neighbours
 from aicache.streams.recommendations.off_policy import ANSWERS_MIN, TERMS, Outcome, terms
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.folds import changelog, play
 
 FOLD = Merging()
+BAD = ("counts", "sums", "item", "vectors", "weights")
 
 
 def row(item: str, partition: int, clock: int, count: float, **neighbours: float) -> ItemCount:
@@ -26,6 +45,21 @@ def row(item: str, partition: int, clock: int, count: float, **neighbours: float
 
 def with_linear(record: ItemCount, *weights: float) -> ItemCount:
     return replace(record, linear=np.array(weights, "<f4").tobytes())
+
+
+def with_after(record: ItemCount, count: float, *counts: float) -> ItemCount:
+    return replace(record, after=np.array(counts, "<f4").tobytes(), after_count=count)
+
+
+def vectors(partition: int, **changes: object) -> ItemVectors:
+    floats = np.ones(8, "<f4").tobytes()  # two items, four numbers each
+    good = ItemVectors("test", partition, 0, 5, ["tag:a", "tag:b"], b"12", b"34", floats[:24], floats[:8], floats)
+    return replace(good, **changes)
+
+
+def weighing(partition: int, **changes: object) -> TableWeights:
+    weights = np.ones((len(LENGTHS), len(FEATURES)), "<f4").tobytes()
+    return replace(TableWeights("test", partition, 5, 0.5, False, weights), **changes)
 
 
 def sums(partition: int, answers: int, taken: Sequence[int], shown: Sequence[int] = (1, 0)) -> FeedbackSums:
@@ -67,6 +101,37 @@ def test_linear_weights_are_averaged_by_how_often_the_item_came() -> None:
     table = last(steps, ItemTable)
     assert isinstance(table, ItemTable)
     assert [round(table.linear_low + table.linear_scale * level / 255, 2) for level in table.linear] == [0.5, -0.15]
+
+
+def test_what_came_right_after_adds_up_and_fades_faster() -> None:
+    first = with_after(row("tag:a", 0, 10, 6.0, b=1.0, c=1.0), 6.0, 0.0, 3.0)
+    second = with_after(row("tag:a", 1, 10, 2.0, d=1.0), 4.0, 2.0)
+    later = row("tag:x", 1, 10 + int(AFTER_HALF_LIFE), 1.0)
+    state, steps = play(FOLD, [], log(first, second, later, first))
+    total, weights = merged_after(state, "tag:a")
+    assert total == pytest.approx(6.0 + 2.0)
+    assert weights == pytest.approx({"tag:c": 3 / 8, "tag:d": 1 / 8})
+    table = last(steps, ItemTable)
+    assert isinstance(table, ItemTable)
+    told = {name: table.after_scale * level / 255 for name, level in zip(table.neighbours, table.after, strict=True)}
+    assert told == pytest.approx({"tag:b": 0.0, "tag:c": 3 / 8, "tag:d": 1 / 8}, abs=1e-3)
+    assert (table.count, table.after_count) == (pytest.approx(merged(state, "tag:a")[0]), pytest.approx(total))
+
+
+def test_vectors_and_weights_of_the_first_partitions_are_handed_on_as_they_are() -> None:
+    far = PARTITIONS_MAX
+    told = [vectors(0), vectors(far - 1), vectors(far), weighing(0), weighing(far)]
+    state, (step,) = play(FOLD, [], log(*told))
+    assert [output.record for output in step.outputs] == [vectors(0), vectors(far - 1), weighing(0)]
+    assert (step.changed, step.dead, state) == ({}, [], FOLD.empty(0))
+
+
+def test_a_state_of_the_version_before_is_read() -> None:
+    key = b"r" + bytes(2) + b"tag:a"
+    value = b'[10, 7.0, ["tag:b"], "%s", ""]' % np.array([4.0], "<f4").tobytes().hex().encode()
+    state = FOLD.load(0, [(key, value), (b"t", b"7.0")], 1)
+    assert merged(state, "tag:a") == (7.0, {"tag:b": 4 / 7})
+    assert merged_after(state, "tag:a") == (0.0, {})
 
 
 def test_a_row_that_comes_again_replaces_what_its_partition_said_before() -> None:
@@ -129,14 +194,31 @@ def test_attributes_of_a_situation_have_neighbours_and_no_popularity() -> None:
         row("tag:a", 0, 1, 1.0, b=-1.0),
         with_linear(row("tag:a", 0, 1, 1.0, b=1.0), 1.0, 2.0),
         with_linear(row("tag:a", 0, 1, 1.0, b=1.0), float("inf")),
+        with_after(row("tag:a", 0, 1, 1.0, b=1.0), 1.0, 1.0, 2.0),
+        with_after(row("tag:a", 0, 1, 1.0, b=1.0), 1.0, -1.0),
+        with_after(row("tag:a", 0, 1, 1.0, b=1.0), float("nan"), 1.0),
+        vectors(0, items=[]),
+        vectors(0, items=["tag:a", "tag:a"]),
+        vectors(0, items=["tag:a", "tag:" + "x" * 2_000]),
+        vectors(0, piece=-1),
+        vectors(0, output=b"3"),
+        vectors(0, bias=np.array([1.0, np.nan], "<f4").tobytes()),
+        vectors(0, scales=np.full(6, -1.0, "<f4").tobytes()),
+        weighing(0, weights=bytes(8)),
+        weighing(0, weights=np.full((len(LENGTHS), len(FEATURES)), np.inf, "<f4").tobytes()),
+        weighing(0, ordered=1.5),
         FeedbackSums("test", "tag", 0, 1, bytes(8)),
         FeedbackSums("test", "tag", 0, 1, np.full((TERMS, TERMS), np.inf).tobytes()),
     ],
-    ids=["missing", "no namespace", "nan", "negative", "linear weights", "infinite weight", "size", "infinite"],
+    ids=[
+        *("missing", "no namespace", "nan", "negative", "linear weights", "infinite weight"),
+        *("what came after", "negative after", "count after", "no items", "an item twice", "a long name", "no piece"),
+        *("other vectors", "bias", "scales", "few weights", "infinite weights", "ordered", "size", "infinite"),
+    ],
 )
 def test_what_no_partition_publishes_is_dead_lettered_and_changes_nothing(bad: Record) -> None:
     state, (step,) = play(FOLD, [], log(bad))
-    assert [error.reason for _, error in step.dead] in (["bad-counts"], ["bad-sums"], ["bad-item"])
+    assert [error.reason for _, error in step.dead] in [[f"bad-{what}"] for what in BAD]
     assert (step.outputs, step.changed) == ([], {})
     assert (state.rows, state.sums) == ({}, {})
 
@@ -158,6 +240,15 @@ def crowd(seed: int, people: int) -> list[Message]:
     random = np.random.default_rng(seed)
     picks = [random.choice(12, 3, replace=False).tolist() for _ in range(people)]
     return [usage(n, 1_000 * seed + n, *[f"tag:t{item}" for item in pick]) for n, pick in enumerate(picks)]
+
+
+def vectors_of(steps: Sequence[Step]) -> list[Record]:
+    return [
+        output.record
+        for step in steps
+        for output in step.outputs
+        if isinstance(output.record, ItemVectors | TableWeights)
+    ]
 
 
 def published(steps: Sequence[Step]) -> list[ItemCount]:
@@ -185,15 +276,27 @@ def test_tables_of_two_partitions_are_nearly_those_of_one_that_saw_everybody(mon
 
 
 def test_rows_come_again_after_a_restart_as_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a snapshot falls between two publications."""
+    """Also where a snapshot falls between two publications; and vectors with them."""
     monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 70)
     monkeypatch.setattr(counts, "PERIOD_MS", 0)
+    monkeypatch.setattr(counts, "VECTORS_EVERY", 20)
     fold, told = Recommendations(), crowd(1, 160)
     state, steps = play(fold, [30], told[:130])
     again = fold.load(0, changelog(steps).items(), fold.version)
     assert again.touched == state.touched
-    assert published([fold.apply(again, Batch(0, told[130:]))]) == published([fold.apply(state, Batch(0, told[130:]))])
+    after, without = (fold.apply(known, Batch(0, told[130:])) for known in (again, state))
+    assert published([after]) == published([without])
+    assert vectors_of([after]) == vectors_of([without])
     assert len(published(steps)) > 12
+    assert {type(record) for record in vectors_of(steps)} == {ItemVectors, TableWeights}
+
+
+def test_vectors_are_told_every_so_many_examples_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = counts.VECTORS_EVERY
+    for period_ms, wanted in ((0, [every, 2 * every]), (5_000, [every])):  # all messages bear the same time
+        monkeypatch.setattr(counts, "PERIOD_MS", period_ms)
+        _, steps = play(Recommendations(), [every], crowd(1, 2 * every + 1))
+        assert [record.clock for record in vectors_of(steps) if isinstance(record, TableWeights)] == wanted
 
 
 def test_a_publication_is_bounded_and_no_item_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

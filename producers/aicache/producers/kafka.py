@@ -24,7 +24,17 @@ from aicache.producers.tracing import record_headers
 from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import CommitteeMember, Enrolment, ItemTable, Model, Recommendation, Record, Task
+from aicache.schemas.records import (
+    CommitteeMember,
+    Enrolment,
+    ItemTable,
+    ItemVectors,
+    Model,
+    Recommendation,
+    Record,
+    TableWeights,
+    Task,
+)
 from aicache.schemas.topics import Topic
 
 CONTROL = (
@@ -321,7 +331,7 @@ class Hub:
             return
         try:
             found = self.codec.decode(value, *topic.records)
-            if isinstance(found.record, ItemTable):
+            if isinstance(found.record, ItemTable | ItemVectors | TableWeights):
                 self.tables.apply(found.record)
                 return
             if isinstance(found.record, Recommendation):

@@ -1,79 +1,28 @@
 """Recommendations on the client itself: tables come in as anybody reads them, and what is asked stays here.
 
-Rows of one item each arrive in any number and order; a later version replaces an earlier one and a tombstone removes it, so what was
-applied piece by piece is what a reader of the whole topic has. Rows that were learned from usage hold probabilities: how likely a
-neighbour comes next where the item is at hand. Rows that were solved from a private task hold weights that add up.
-Bounds: `ROWS_MAX` rows a task, `TASKS_MAX` tasks, `NEIGHBOURS_MAX` neighbours a row. Cost of a question: the rows of the `WINDOW`
-newest items at hand, and a few passes over all items. Pure but for a lock: one thread may apply while others ask.
+Rows of one item each arrive in any number and order, vectors of several items in pieces, and weights; a later version replaces an
+earlier one and a tombstone removes it, so what was applied piece by piece is what a reader of the whole topic has. How they are scored:
+scoring.py.
+Bounds: `ROWS_MAX` rows a task, `TASKS_MAX` tasks, `NEIGHBOURS_MAX` neighbours a row, vectors of `PARTITIONS_MAX` partitions.
+Pure but for a lock: one thread may apply while others ask.
 """
 
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aicache.privacy.errors import RemoteError
-from aicache.schemas.records import ItemTable, Reason, Recommended
+from aicache.producers.scoring import WINDOW, FloatArray, Partition, Row, Table, Weights, table_scores
+from aicache.schemas.records import ItemTable, ItemVectors, Reason, Recommended, TableWeights
+from aicache.schemas.tables import PARTITIONS_MAX, vectors_of, weights_of
 
 ROWS_MAX = 65_536
 TASKS_MAX = 64
 NEIGHBOURS_MAX = 512
-WINDOW = 32
-"""Items at hand that count: the newest."""
 REASONS = 3
 LEVELS = 255
-FADE = 0.8
-"""How much less an item at hand counts than the one after it, in what depends on the order."""
-FEW: tuple[float, ...] = (0.35, 0.35, 0.15, 0.15, 0.0, 0.0, 0.0)
-MANY: tuple[float, ...] = (0.15, 0.2, 0.15, 0.0, 0.45, 0.4, 0.0)
-"""Weights where up to `FEW_ITEMS` are at hand, and where `MANY_ITEMS` or more are, of: the log mean probability; the same with the
-newest items foremost; how far above its base rate each is, with the newest foremost, and the mean of it; the linear weights added up,
-and their logarithm; the log base rate."""
-FEW_ITEMS, MANY_ITEMS = 4, 8
-BASE = 0.02
-"""How much of the base rate is mixed into each mean probability."""
-LINEAR_UNIT, LINEAR_MIN = 5.0, 1e-3
-"""Linear weights are brought to the size of logarithms; below this they are all alike."""
-UNSEEN = 1e-4
-"""Added to shares and probabilities before they are divided: what is known of very few says little."""
-POPULARITY = 1e-3
-"""What popularity adds to weights that add up: it decides where they say nothing."""
-
-FloatVector: TypeAlias = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One item's row, decoded."""
-
-    version: int
-    popularity: float
-    neighbours: NDArray[np.int32]
-    weights: FloatVector
-    linear: FloatVector
-
-
-@dataclass(slots=True)
-class Table:
-    """All rows of one task, over numbers in the order of first sight."""
-
-    names: list[str] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)
-    popularity: FloatVector = field(default_factory=lambda: np.zeros(64, dtype=np.float32))
-
-    def number(self, name: str) -> int:
-        """The number of a name, a new one where it has none."""
-        number = self.numbers.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
-            if number == len(self.popularity):
-                self.popularity = np.concatenate([self.popularity, np.zeros_like(self.popularity)])
-        return number
 
 
 class Tables:
@@ -94,34 +43,60 @@ class Tables:
         self._tables: dict[str, Table] = {}
         self._lock = threading.Lock()
 
-    def apply(self, record: ItemTable) -> None:
-        """Take a row in.
+    def apply(self, record: ItemTable | ItemVectors | TableWeights) -> None:
+        """Take a row, a piece of vectors or weights in.
 
         Raises:
-            RemoteError: it is not a row of this deployment, is older than the one that is known, or there are too many. Nothing
-                has changed.
+            RemoteError: it is not of this deployment, makes no sense, is older than what is known, or there are too many. Nothing has
+                changed.
         """
         if record.deployment != self.deployment:
             raise RemoteError("a table of another deployment", reason="deployment", got=record.deployment)
-        weights, linear = _decoded(record)
+        if isinstance(record, ItemTable):
+            self._apply_row(record)
+            return
+        vectors = vectors_of(record) if isinstance(record, ItemVectors) else None
+        weights = weights_of(record) if isinstance(record, TableWeights) else None
+        if record.partition >= PARTITIONS_MAX:
+            raise RemoteError("too many partitions", reason="too-many-rows", needed=PARTITIONS_MAX)
+        with self._lock:
+            table = self._tables.setdefault("", Table())
+            if isinstance(record, TableWeights) and weights is not None:
+                known = table.weighing.get(record.partition)
+                _check_newer(record.clock, -1 if known is None else known.clock)
+                table.weighing[record.partition] = Weights(record.clock, record.ordered, record.head, weights)
+            elif isinstance(record, ItemVectors) and vectors is not None:
+                partition = table.partitions.get(record.partition) or Partition()
+                _check_newer(record.clock, partition.pieces.get(record.piece, (-1,))[0])
+                numbers = [table.number(item) for item in record.items]
+                partition.put(record.piece, numbers, vectors, record.clock)
+                table.partitions[record.partition] = partition
+                table.base = None
+
+    def _apply_row(self, record: ItemTable) -> None:
+        weights, linear, after = _decoded(record)
         with self._lock:
             table = self._tables.get(record.task) or Table()
             at = table.numbers.get(record.item)
             known = None if at is None else table.rows.get(at)
-            if known is not None and record.version < known.version:
-                raise RemoteError(
-                    "the row is older than the known one",
-                    reason="old-version",
-                    got=record.version,
-                    needed=known.version,
-                )
+            _check_newer(record.version, record.version if known is None else known.version)
             if known is None and (len(table.rows) >= ROWS_MAX or len(self._tables.keys() | {record.task}) > TASKS_MAX):
                 raise RemoteError("too many rows or tasks", reason="too-many-rows", needed=(ROWS_MAX, TASKS_MAX))
             self._tables[record.task] = table
             number = table.number(record.item)
-            neighbours = np.array([table.number(name) for name in record.neighbours], dtype=np.int32)
+            table.rows[number] = Row(
+                version=record.version,
+                popularity=record.popularity,
+                neighbours=np.array([table.number(name) for name in record.neighbours], dtype=np.int32),
+                weights=weights,
+                linear=linear,
+                after=after,
+                count=record.count,
+                after_count=record.after_count,
+            )
             table.popularity[number] = record.popularity
-            table.rows[number] = Row(record.version, record.popularity, neighbours, weights, linear)
+            if not table.partitions:
+                table.base = None
 
     def remove(self, key: bytes) -> None:
         """Take a row out: a tombstone has come for its key."""
@@ -131,6 +106,7 @@ class Tables:
             number = None if table is None else table.numbers.get(item)
             if table is not None and number is not None and table.rows.pop(number, None) is not None:
                 table.popularity[number] = 0.0
+                table.base = None
 
     def rows(self, task: str = "") -> Mapping[str, tuple[int, float, tuple[tuple[str, float], ...]]]:
         """What is known: of each item its version, popularity and neighbours with their weights."""
@@ -165,7 +141,7 @@ class Tables:
         """
         with self._lock:
             table = self._tables.get(task)
-            if table is None or not table.rows:
+            if table is None or not (table.rows or table.partitions):
                 return []
             at_hand = [table.numbers[item] for item in dict.fromkeys(items) if item in table.numbers]
             scores = table_scores(table, at_hand, probabilities=not task)
@@ -181,56 +157,6 @@ class Tables:
             return found
 
 
-def table_scores(table: Table, at_hand: Sequence[int], *, probabilities: bool) -> FloatVector:
-    """A score for each number; -∞ for what was neither seen nor is a neighbour of what is at hand."""
-    popularity = table.popularity[: len(table.names)]
-    rows = [row for number in at_hand[-WINDOW:] if (row := table.rows.get(number)) is not None]
-    if not rows:
-        scores = popularity.copy()
-        scores[popularity <= 0] = -np.inf
-        return scores
-    if probabilities:
-        return _pooled(rows, popularity)
-    summed = np.zeros(len(popularity), dtype=np.float32)
-    for row in rows:
-        summed[row.neighbours] += row.weights
-    scores = summed + np.float32(POPULARITY) * popularity
-    scores[(popularity <= 0) & (summed == 0)] = -np.inf
-    return scores
-
-
-def _pooled(rows: Sequence[Row], popularity: FloatVector) -> FloatVector:
-    """What rows of single items say together, oldest first."""
-    base = popularity + np.float32(UNSEEN)
-    together, newest, lift, lifts, linear = np.zeros((5, len(popularity)), dtype=np.float32)
-    fades = (FADE ** np.arange(len(rows) - 1, -1, -1.0)).astype(np.float32)
-    for row, fade in zip(rows, fades, strict=True):
-        at = row.neighbours
-        above = np.log((row.weights + np.float32(UNSEEN)) / base[at])
-        together[at] += row.weights
-        newest[at] += row.weights * fade
-        lift[at] += above * fade
-        lifts[at] += above
-        linear[at] += row.linear
-    mixed = np.float32(BASE) * base
-    faded = np.float32(fades.sum())
-    features = (
-        np.log(together / np.float32(len(rows)) + mixed),
-        np.log(newest / faded + mixed),
-        lift / np.sqrt(faded),
-        lifts / np.float32(math.sqrt(len(rows))),
-        linear * np.float32(LINEAR_UNIT),
-        np.log(np.maximum(linear, np.float32(LINEAR_MIN))),
-        np.log(base),
-    )
-    share = min(max(math.log(len(rows) / FEW_ITEMS) / math.log(MANY_ITEMS / FEW_ITEMS), 0.0), 1.0)
-    scores = np.zeros(len(popularity), dtype=np.float32)
-    for few, many, feature in zip(FEW, MANY, features, strict=True):
-        scores += np.float32((1 - share) * few + share * many) * feature
-    scores[(popularity <= 0) & (together == 0) & (linear == 0)] = -np.inf
-    return scores
-
-
 def _reasons(table: Table, at_hand: Sequence[int], number: int) -> Iterator[Reason]:
     """The items at hand that speak most for one."""
     found: list[tuple[float, int]] = []
@@ -244,23 +170,34 @@ def _reasons(table: Table, at_hand: Sequence[int], number: int) -> Iterator[Reas
         yield Reason(table.names[item], weight)
 
 
-def _decoded(record: ItemTable) -> tuple[FloatVector, FloatVector]:
-    if len(record.neighbours) != len(record.weights) or len(record.neighbours) > NEIGHBOURS_MAX:
+def _check_newer(version: int, known: int) -> None:
+    if version < known:
+        raise RemoteError("it is older than what is known", reason="old-version", got=version, needed=known)
+
+
+def _decoded(record: ItemTable) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weights, linear weights, and probabilities of what comes right after; zeros for what is not told."""
+    size = len(record.weights)
+    if len(record.neighbours) != size or size > NEIGHBOURS_MAX:
         raise RemoteError(
             "a row has a byte a neighbour, and not too many", reason="bad-row", got=len(record.neighbours)
         )
-    if len(record.linear) not in (0, len(record.weights)):
-        raise RemoteError("a row has a linear weight a neighbour, or none", reason="bad-row", got=len(record.linear))
+    if any(len(levels) not in (0, size) for levels in (record.linear, record.after)):
+        raise RemoteError("a row has a byte a neighbour more, or none", reason="bad-row", got=len(record.linear))
     if len(set(record.neighbours)) != len(record.neighbours) or record.item in record.neighbours:
         raise RemoteError("neighbours differ from each other and from the item", reason="bad-row", got=record.item[:80])
-    numbers = (record.low, record.scale, record.linear_low, record.linear_scale)
-    if not (0 <= record.popularity <= 1 and all(map(math.isfinite, numbers)) and min(numbers[1::2]) >= 0):
+    spans = (record.scale, record.linear_scale, record.after_scale, record.count, record.after_count)
+    finite = all(map(math.isfinite, (record.low, record.linear_low, *spans)))
+    if not (0 <= record.popularity <= 1 and finite and min(spans) >= 0):
         raise RemoteError("a row's numbers make no sense", reason="bad-row", got=record.popularity)
     if not record.task and record.low < 0:
         raise RemoteError("probabilities are not below zero", reason="bad-row", got=record.low)
-    linear = record.linear or bytes(len(record.weights))
-    return _weights(record.weights, record.low, record.scale), _weights(linear, record.linear_low, record.linear_scale)
+    return (
+        _weights(record.weights, record.low, record.scale),
+        _weights(record.linear or bytes(size), record.linear_low if record.linear else 0.0, record.linear_scale),
+        _weights(record.after or bytes(size), 0.0, record.after_scale),
+    )
 
 
-def _weights(levels: bytes, low: float, scale: float) -> FloatVector:
+def _weights(levels: bytes, low: float, scale: float) -> FloatArray:
     return (low + scale * np.frombuffer(levels, dtype=np.uint8).astype(np.float64) / LEVELS).astype(np.float32)

@@ -554,6 +554,10 @@ class ItemTable:
     linear: bytes = b""  # uint8, a neighbour each: linear weight = linear_low + linear_scale · byte / 255; empty: none
     linear_low: float = 0.0
     linear_scale: float = 0.0
+    count: float = 0.0  # how often the item came, faded
+    after: bytes = b""  # uint8, a neighbour each: how likely right after it; empty: not known
+    after_scale: float = 0.0  # probability of byte 255 of `after`
+    after_count: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,8 +570,38 @@ class ItemCount:
     clock: int  # examples that the partition had learned: by them counts fade
     count: float  # how often the item came, faded
     neighbours: list[str]  # most often first
-    counts: bytes  # how often each comes next where the item is at hand, out of `count`: float32, little-endian
+    counts: bytes  # how often each came with it, faded: float32, little-endian
     linear: bytes = b""  # the linear weight of each: float32, little-endian; empty: none
+    after: bytes = b""  # how often each came right after it, faded faster: float32, little-endian; empty: none
+    after_count: float = 0.0  # how often the item came, faded as `after`
+
+
+@dataclass(frozen=True, slots=True)
+class ItemVectors:
+    """What the model of one partition knows of some items beside neighbours. Topics counts, insights.tables, key = partition + piece."""
+
+    deployment: str
+    partition: int  # of usage
+    piece: int  # of the partition's items, from 0
+    clock: int  # examples that the partition had learned
+    items: list[str]
+    input: bytes  # int8, a vector an item: what it says where it is at hand
+    output: bytes  # int8, a vector an item: what it answers to
+    scales: bytes  # three an item, what a step of either is, and the pace of its input: float32, little-endian
+    bias: bytes  # one an item: float32, little-endian
+    counts: bytes  # four an item, at three speeds and as part of a sequence: float32, little-endian
+
+
+@dataclass(frozen=True, slots=True)
+class TableWeights:
+    """How one partition's model weighs what tables and vectors say. Topics counts, insights.tables, key = weights + partition."""
+
+    deployment: str
+    partition: int  # of usage
+    clock: int  # examples that the partition had learned
+    ordered: float  # how much of what was learned were sequences
+    head: bool  # whether linear weights alone name more of what comes among the first
+    weights: bytes  # lengths of context × features: float32, little-endian
 
 
 @dataclass(frozen=True, slots=True)
@@ -732,6 +766,8 @@ Record: TypeAlias = (
     | Recommendation
     | ItemTable
     | ItemCount
+    | ItemVectors
+    | TableWeights
     | FeedbackSums
     | Lift
     | SeriesCount

@@ -161,11 +161,19 @@ RECOMMENDATIONS = Topic(
     "workers",
     "clients",
 )
-TABLES = _table("aicache.insights.tables", "item", (records.ItemTable,), "workers", "clients", 64 * KIB, 4)
+TABLES = _table(
+    "aicache.insights.tables",
+    "item, or partition + piece",
+    (records.ItemTable, records.ItemVectors, records.TableWeights),
+    "workers",
+    "clients",
+    64 * KIB,
+    4,
+)
 COUNTS = Topic(
     "aicache.counts",
     "item or namespace + partition",
-    (records.ItemCount, records.FeedbackSums),
+    (records.ItemCount, records.ItemVectors, records.TableWeights, records.FeedbackSums),
     1,
     "delete",
     2 * DAY_MS,

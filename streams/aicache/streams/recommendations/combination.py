@@ -130,13 +130,27 @@ class Combination(Ranker):
         bucket = _bucket(len(self._split(context)[0]))
         features = self.features(context)
         whole, head = self._stacks
-        if bucket == 0 or whole.success >= head.success:
+        if bucket == 0 or not self.ranks_by_head():
             return whole.scores(features, bucket)
         return head.scores(features, bucket) + TIE * features[BASE]
 
-    def log_likelihoods(self, context: Sequence[int]) -> Scores:
-        """Scores whose softmax is how likely each item comes next: of all features, whichever stack ranks better."""
-        return self._stacks[0].scores(self.features(context), _bucket(len(self._split(context)[0])))
+    def ranks_by_head(self) -> bool:
+        """Whether the stack of what is no logarithm ranks, where items are at hand."""
+        whole, head = self._stacks
+        return whole.success < head.success
+
+    def weights_of(self, kept: Sequence[int]) -> NDArray[np.float32]:
+        """Weights of some features for who does not have the others: shape (len(BUCKETS), len(kept)).
+
+        Around its maximum the log-likelihood is a paraboloid whose curvature is known: here is the maximum where the others weigh 0.
+        """
+        stack = self._stacks[0]
+        curvature = stack.curvature + stack.prior
+        others = np.setdiff1d(stack.chosen, kept)
+        within = curvature[:, np.array(kept)[:, None], np.array(kept)]
+        across = curvature[:, np.array(kept)[:, None], others]
+        moved = np.linalg.solve(within, across @ stack.weights[:, others, None].astype(np.float64))
+        return stack.weights[:, list(kept)] + moved[:, :, 0].astype(np.float32)
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""

@@ -88,6 +88,14 @@ class Factorization(Ranker):
             scores -= np.log(np.exp(scores).sum())
         return scores
 
+    def vectors(self, items: Sequence[int]) -> tuple[NDArray[np.float32], ...]:
+        """What items say where they are at hand and what they answer to, of shape (n, dimension); how far an event moves the former,
+        in gradients, and their biases.
+        """
+        self._make_room(len(self.vocabulary))
+        pace = np.float32(self.event_rate) / np.sqrt(self._input_sum[items] + np.float32(ADAGRAD_START))
+        return self._input[items], self._output[items], pace, self._bias[items]
+
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
         self._make_room(len(self.vocabulary))

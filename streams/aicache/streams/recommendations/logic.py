@@ -50,10 +50,11 @@ NAMES_CACHED = 65_536
 ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
 ROWS_MAX = 250
-"""Rows in one publication of counts: each costs a question."""
+"""Rows in one publication of counts: each costs a few passes over all items."""
 CHUNK_BYTES = 900_000
 
 _EXAMPLE, _PSEUDONYM, _SNAPSHOT, _COUNT, _TIME, _PUBLISHED, _ERASED = b"e", b"p", b"s", b"c", b"t", b"m", b"z"
+_VECTORS = b"v"
 
 _TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -75,6 +76,9 @@ class State:
         published: how many examples had been learned when counts were published last.
         published_ms: the log's time then.
         touched: how often each item came in examples since its counts were published, those that wait longest first.
+        vectors: how many examples had been learned when vectors were published last.
+        vectors_ms: the log's time then.
+        turn: how many times they were published.
     """
 
     model: Combination
@@ -89,6 +93,9 @@ class State:
     published: int = 0
     published_ms: int = -counts.PERIOD_MS
     touched: dict[str, int] = field(default_factory=dict)
+    vectors: int = 0
+    vectors_ms: int = -counts.PERIOD_MS
+    turn: int = 0
 
 
 class Recommendations:
@@ -119,7 +126,7 @@ class Recommendations:
         examples: dict[int, bytes] = {}
         people: list[tuple[int, bytes, bytes]] = []
         feedback: dict[bytes, bytes] = {}
-        alone = {_COUNT: b"", _TIME: b"", _PUBLISHED: b""}
+        alone = {_COUNT: b"", _TIME: b"", _PUBLISHED: b"", _VECTORS: b""}
         for key, value in entries:
             kind, name = key[:1], key[1:]
             if kind == _SNAPSHOT:
@@ -137,6 +144,8 @@ class Recommendations:
         state.now_ms, told = int.from_bytes(alone[_TIME], "big"), 0
         if alone[_PUBLISHED]:
             state.published, state.published_ms, told, state.touched = json.loads(alone[_PUBLISHED])
+        if alone[_VECTORS]:
+            state.vectors, state.vectors_ms, state.turn = json.loads(alone[_VECTORS])
         people.sort()
         state.people = {name: value for _, name, value in people}
         state.feedback = Feedback.loaded(feedback)
@@ -345,7 +354,9 @@ def _keep(state: State, pseudonym: bytes, person: Person, message: Message, step
 
 
 def _tell(state: State, deployment: str, partition: int, step: Step) -> None:
-    """Publish counts, and keep the model, when it is time."""
+    """Publish counts and vectors, and keep the model, when it is time."""
+    if state.now_ms - state.vectors_ms >= counts.PERIOD_MS and state.examples - state.vectors >= counts.VECTORS_EVERY:
+        _publish_vectors(state, deployment, partition, step)
     late = state.now_ms - state.published_ms >= counts.PERIOD_MS
     if late and counts.is_due(state.examples, state.published):
         _publish(state, deployment, partition, step)
@@ -370,6 +381,12 @@ def _publish(state: State, deployment: str, partition: int, step: Step) -> None:
         del state.touched[name]
     state.published, state.published_ms = state.examples, state.now_ms
     _write_touched(state, step)
+
+
+def _publish_vectors(state: State, deployment: str, partition: int, step: Step) -> None:
+    step.outputs += counts.vectors(state.model, deployment, partition, state.examples, state.turn)
+    state.vectors, state.vectors_ms, state.turn = state.examples, state.now_ms, state.turn + 1
+    step.changed[_VECTORS] = _TO_JSON([state.vectors, state.vectors_ms, state.turn]).encode()
 
 
 def _write_touched(state: State, step: Step) -> None:

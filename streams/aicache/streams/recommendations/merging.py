@@ -3,7 +3,8 @@
 Counts add up, as each person's events are in one partition; they fade by the examples of their own partition, and a row that has not been
 published for a while fades by those that came since. One task reads what all partitions publish, so its answers are a function of
 one log, and a row or estimate that is published again overwrites itself. What a partition leaves out of a row came less often there than
-all that it names: so much a merged count is too low at most, a partition.
+all that it names: so much a merged count is too low at most, a partition. Vectors do not add up: those of the first partitions are
+handed on as they are, and clients ask one after the other.
 State: the newest row of each item and partition, the newest sums of each namespace and partition. Pure.
 """
 
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
-from aicache.schemas.records import FeedbackSums, ItemCount, Lift
+from aicache.schemas.records import FeedbackSums, ItemCount, ItemVectors, Lift, TableWeights
+from aicache.schemas.tables import PARTITIONS_MAX, vectors_of, weights_of
 from aicache.streams.recommendations.off_policy import CONFIDENCE, ONE, TAKEN, TERMS, Matrix, estimates
 from aicache.streams.recommendations.tables import encode_row, key_of
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
 
-HALF_LIFE = 42_000.0
-"""Examples of a partition after which a count weighs half: that of the slowest neighbours."""
+HALF_LIFE, AFTER_HALF_LIFE = 42_000.0, 5_500.0
+"""Examples of a partition after which a count weighs half: that of the slowest neighbours, and that of the transitions."""
 ITEMS_MAX = 65_536
 NAMESPACES_MAX = 256
+
+READABLE = (1, 2)
+"""Versions of the state: in the first a row did not say what came right after its item."""
 
 _ROW, _SUMS, _TOTAL = b"r", b"f", b"t"
 
@@ -39,6 +44,8 @@ class Row:
     neighbours: list[str]
     counts: NDArray[np.float32]
     linear: NDArray[np.float32]
+    after: NDArray[np.float32]
+    after_count: float
 
 
 @dataclass(slots=True)
@@ -62,7 +69,7 @@ class Merging:
     """The fold."""
 
     name = "merging"
-    version = 1
+    version = 2
     inputs = (topics.COUNTS,)
 
     def empty(self, partition: int) -> State:
@@ -72,14 +79,15 @@ class Merging:
 
     def load(self, partition: int, entries: Iterable[tuple[bytes, bytes]], version: int) -> State:
         """See `Fold.load`."""
-        if version != self.version:
-            raise LocalError("the merged counts are of another version", got=version, needed=self.version)
+        if version not in READABLE:
+            raise LocalError("the merged counts are of another version", got=version, needed=READABLE)
         state = self.empty(partition)
         for key, value in entries:
             kind, of, name = key[:1], int.from_bytes(key[1:3], "big"), key[3:].decode()
             if kind == _ROW:
-                clock, count, neighbours, counts, linear = json.loads(value)
-                row = Row(clock, count, neighbours, *(np.frombuffer(bytes.fromhex(a), "<f4") for a in (counts, linear)))
+                clock, count, neighbours, counts, linear, after, after_count = (*json.loads(value), "", 0.0)[:7]
+                read = [np.frombuffer(bytes.fromhex(data), "<f4") for data in (counts, linear, after)]
+                row = Row(clock, count, neighbours, read[0], read[1], read[2], after_count)
                 state.rows.setdefault(name, {})[of] = row
                 state.clocks[of] = max(state.clocks.get(of, 0), clock)
             elif kind == _SUMS:
@@ -98,18 +106,22 @@ class Merging:
                     _take_row(state, message.record, message, step)
                 elif isinstance(message.record, FeedbackSums):
                     _take_sums(state, message.record, step)
+                elif isinstance(message.record, ItemVectors | TableWeights):
+                    _hand_on(message.record, message.key, step)
             except RemoteError as error:
                 step.dead.append((message, error))
         return step
 
 
 def _take_row(state: State, record: ItemCount, message: Message, step: Step) -> None:
-    if len(record.counts) != 4 * len(record.neighbours) or len(record.linear) not in (0, len(record.counts)):
-        raise RemoteError("a row has a count a neighbour", reason="bad-counts", got=len(record.counts))
+    size = len(record.counts)
+    if size != 4 * len(record.neighbours) or any(len(data) not in (0, size) for data in (record.linear, record.after)):
+        raise RemoteError("a row has a count a neighbour", reason="bad-counts", got=size)
     if record.item not in state.rows and len(state.rows) >= ITEMS_MAX:
         raise RemoteError("too many items", reason="too-many-items", needed=f"≤ {ITEMS_MAX}")
-    counts, linear = (np.frombuffer(data, dtype="<f4") for data in (record.counts, record.linear))
-    if not (np.isfinite(counts).all() and np.isfinite(linear).all() and (counts >= 0).all() and record.count >= 0):
+    counts, linear, after = (np.frombuffer(data, "<f4") for data in (record.counts, record.linear, record.after))
+    numbers = np.concatenate([counts, after, [record.count, record.after_count]])
+    if not (np.isfinite(numbers).all() and np.isfinite(linear).all() and (numbers >= 0).all()):
         raise RemoteError("counts are finite and not below 0", reason="bad-counts", got=record.partition)
     try:
         counted = namespace_of(record.item) not in ATTRIBUTES  # an attribute of a situation is nothing that people use
@@ -119,27 +131,63 @@ def _take_row(state: State, record: ItemCount, message: Message, step: Step) -> 
     before = known.get(record.partition)
     if counted:
         state.total += record.count - (0.0 if before is None else before.count)
-    known[record.partition] = Row(record.clock, record.count, record.neighbours, counts, linear)
+    known[record.partition] = Row(
+        record.clock, record.count, record.neighbours, counts, linear, after, record.after_count
+    )
     state.clocks[record.partition] = max(state.clocks.get(record.partition, 0), record.clock)
-    value = [record.clock, record.count, record.neighbours, record.counts.hex(), record.linear.hex()]
+    arrays = [data.hex() for data in (record.counts, record.linear, record.after)]
+    value = [record.clock, record.count, record.neighbours, *arrays, record.after_count]
     step.changed[_key(_ROW, record.partition, record.item)] = json.dumps(value).encode()
     step.changed[_TOTAL] = repr(state.total).encode()
     count, weights = merged(state, record.item)
-    popularity = count / max(state.total, count, 1.0) if counted else 0.0
-    linear_weights = merged_linear(state, record.item)
-    table = encode_row(record.deployment, record.item, message.offset + 1, popularity, weights, linear=linear_weights)
+    after_count, after_weights = merged_after(state, record.item)
+    table = encode_row(
+        record.deployment,
+        record.item,
+        message.offset + 1,
+        count / max(state.total, count, 1.0) if counted else 0.0,
+        weights,
+        linear=merged_linear(state, record.item),
+        after=after_weights,
+        counts=(count, after_count),
+    )
     step.outputs.append(Output(topics.TABLES.name, key_of(record.item), table))
 
 
+def _hand_on(record: ItemVectors | TableWeights, key: bytes, step: Step) -> None:
+    """Nothing of it is kept: what clients read is what the partition wrote."""
+    if isinstance(record, ItemVectors):
+        vectors_of(record)
+    else:
+        weights_of(record)
+    if record.partition < PARTITIONS_MAX:
+        step.outputs.append(Output(topics.TABLES.name, key, record))
+
+
 def merged(state: State, item: str) -> tuple[float, dict[str, float]]:
-    """How often an item came in all partitions, and the probability of each neighbour given it."""
+    """How often an item came in all partitions, and how likely each neighbour came with it."""
     total, counts = 0.0, dict[str, float]()
     for partition, row in _in_order(state.rows[item]):
         fade = 2.0 ** ((row.clock - state.clocks[partition]) / HALF_LIFE)
         total += fade * row.count
-        for name, count in zip(row.neighbours, row.counts.tolist(), strict=True):
-            counts[name] = counts.get(name, 0.0) + fade * count
+        _add(counts, row.neighbours, row.counts, fade)
     return total, {name: count / total for name, count in counts.items()} if total > 0 else {}
+
+
+def merged_after(state: State, item: str) -> tuple[float, dict[str, float]]:
+    """How often an item came, and how likely each neighbour came right after it: as `merged`, of what fades faster."""
+    total, counts = 0.0, dict[str, float]()
+    for partition, row in _in_order(state.rows[item]):
+        fade = 2.0 ** ((row.clock - state.clocks[partition]) / AFTER_HALF_LIFE)
+        total += fade * row.after_count
+        if len(row.after):
+            _add(counts, row.neighbours, row.after, fade)
+    return total, {name: count / total for name, count in counts.items() if count} if total > 0 else {}
+
+
+def _add(counts: dict[str, float], names: list[str], added: NDArray[np.float32], fade: float) -> None:
+    for name, count in zip(names, added.tolist(), strict=True):
+        counts[name] = counts.get(name, 0.0) + fade * count
 
 
 def merged_linear(state: State, item: str) -> dict[str, float]:

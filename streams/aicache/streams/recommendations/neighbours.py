@@ -153,6 +153,11 @@ class Neighbours(Ranker):
         counts = self._counts[item, list(slots.values()), -1] / np.float32(scale)
         return float(self._total[item, -1] / scale), list(slots), counts
 
+    def totals(self, items: Sequence[int]) -> NDArray[np.float32]:
+        """How often items came, at each speed of forgetting: shape (n, speeds)."""
+        self._make_room(len(self.vocabulary))
+        return (self._total[items] / self._scale).astype(np.float32)
+
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """Log mean conditional probabilities, then log base rates, a row a speed: shape (2 · speeds, len(self.vocabulary))."""
         size, speeds = len(self.vocabulary), len(self.half_lives)

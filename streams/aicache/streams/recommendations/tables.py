@@ -14,7 +14,7 @@ from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Guarantee, ItemTable
 
 NEIGHBOURS_MAX = 128
-LINEAR_KEPT = 48
+LINEAR_KEPT = 80
 ROW_BYTES_MAX = 48_000
 """Names and weights of a row; its guarantee comes on top."""
 LEVELS = 255
@@ -33,6 +33,8 @@ def encode_row(
     weights: Mapping[str, float],
     *,
     linear: Mapping[str, float] | None = None,
+    after: Mapping[str, float] | None = None,
+    counts: tuple[float, float] = (0.0, 0.0),
     task: str = "",
     guarantee: Guarantee | None = None,
 ) -> ItemTable:
@@ -43,8 +45,10 @@ def encode_row(
         item: the item at hand.
         version: rises with each change.
         popularity: the item's share of all occurrences.
-        weights: from usage: how likely others come next; from a task: how much it speaks for them (below zero: against).
+        weights: from usage: how likely others come with it; from a task: how much it speaks for them (below zero: against).
         linear: from usage: how much it speaks for others where several items are at hand; `LINEAR_KEPT` of these have a place.
+        after: from usage: how likely others come right after it.
+        counts: from usage: how often the item came, and the same as `after` counts it.
         task: the task of pairs that it was solved from; empty: learned from usage.
         guarantee: of that task.
 
@@ -54,20 +58,22 @@ def encode_row(
     Raises:
         LocalError: a weight or the popularity is not finite.
     """
-    others = linear or {}
-    if not all(map(math.isfinite, (popularity, *weights.values(), *others.values()))):
+    others, next_ = linear or {}, after or {}
+    if not all(map(math.isfinite, (popularity, *counts, *weights.values(), *others.values(), *next_.values()))):
         raise LocalError("weights and popularity are finite", got="NaN or infinity", needed="finite numbers")
     kept: list[str] = []
     size = len(item.encode())
     first = _heaviest(others)[:LINEAR_KEPT]
-    for name in list(dict.fromkeys([*first, *_heaviest(weights)]))[:NEIGHBOURS_MAX]:
-        size += len(name.encode()) + 5
+    likely = {name: max(weights.get(name, 0.0), next_[name]) for name in next_}
+    for name in list(dict.fromkeys([*first, *_heaviest({**weights, **likely})]))[:NEIGHBOURS_MAX]:
+        size += len(name.encode()) + 6
         if size > ROW_BYTES_MAX:
             break
         kept.append(name)
     kept.sort(key=lambda name: (-weights.get(name, 0.0), name))
     low, scale, levels = _quantized([weights.get(name, 0.0) for name in kept])
     linear_low, linear_scale, linear_levels = _quantized([others.get(name, 0.0) for name in kept] if others else [])
+    _, after_scale, after_levels = _quantized([next_.get(name, 0.0) for name in kept] if next_ else [])
     return ItemTable(
         deployment=deployment,
         item=item,
@@ -82,6 +88,10 @@ def encode_row(
         linear=linear_levels,
         linear_low=linear_low,
         linear_scale=linear_scale,
+        count=counts[0],
+        after=after_levels,
+        after_scale=after_scale,
+        after_count=counts[1],
     )
 
 

@@ -63,6 +63,18 @@ def test_a_worker_that_loads_the_changelog_goes_on_as_if_nothing_had_happened(
     assert FOLD.apply(again, Batch(0, later)) == FOLD.apply(state, Batch(0, later))
 
 
+def test_a_snapshot_comes_after_fewer_examples_where_they_come_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
+    monkeypatch.setattr(logic, "SNAPSHOT_LEAST", 10)
+    for pause_ms, kept in ((100, [10, 50, 90]), (3_500, [10, 46, 82]), (20_000, list(range(10, 101, 10)))):
+        log = [message._replace(timestamp_ms=10**9 + n * pause_ms) for n, message in enumerate(messages(50))]
+        state, seen = FOLD.empty(0), []
+        for message in log:
+            FOLD.apply(state, Batch(0, [message]))
+            seen.append(state.kept)
+        assert sorted({*seen} - {0}) == kept
+
+
 def test_what_goes_together_is_recommended_with_its_reason() -> None:
     pairs = (["tag:wifi", "tag:driver"], ["tag:boot", "tag:grub"])
     log = [Message("aicache.usage", 0, n, 0, b"", usage(n, pairs[n % 2])) for n in range(40)]

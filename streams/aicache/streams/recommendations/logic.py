@@ -4,8 +4,8 @@ An event that names several items is a basket; a single item follows its context
 batch is learned and answered with what comes next in the namespaces that it used.
 
 State: what each pseudonym did lately, and one model. The model is a function of its examples in order, so the changelog holds the
-examples since the last snapshot, those of a record together, and, every `SNAPSHOT_EVERY` examples, the model in chunks: writing stays
-proportional to what happened, and loading costs a snapshot and a bounded replay.
+examples since the last snapshot, those of a record together, and, every `SNAPSHOT_EVERY` of them at most, the model in chunks: writing
+stays proportional to what happened, and loading costs a snapshot and a bounded replay.
 
 A tombstone under a pseudonym is its owner's wish to be forgotten: what is kept under that name goes. Pure.
 """
@@ -49,6 +49,8 @@ NAME_MAX = 160
 NAMES_CACHED = 65_536
 ANSWERS = 10
 SNAPSHOT_EVERY = 5_000
+SNAPSHOT_LEAST, SNAPSHOT_MS = 1_000, 60_000
+"""Where examples come slowly, fewer are worth a snapshot once the log has gone on for so long: what a restart learns again is the less."""
 ROWS_MAX = 250
 """Rows in one publication of counts: each costs a few passes over all items."""
 CHUNK_BYTES = 900_000
@@ -72,6 +74,7 @@ class State:
         pending: numbers of the first examples of records in the changelog since the last snapshot.
         chunks: how many chunks the last snapshot has.
         kept: how many examples had been learned at the last snapshot.
+        kept_ms: the log's time then.
         now_ms: the log's time: the newest time of a record so far.
         published: how many examples had been learned when counts were published last.
         published_ms: the log's time then.
@@ -89,6 +92,7 @@ class State:
     pending: list[int] = field(default_factory=list)
     chunks: int = 0
     kept: int = 0
+    kept_ms: int = 0
     now_ms: int = 0
     published: int = 0
     published_ms: int = -counts.PERIOD_MS
@@ -143,7 +147,7 @@ class Recommendations:
                 feedback[key] = value
         state.now_ms, told = int.from_bytes(alone[_TIME], "big"), 0
         if alone[_PUBLISHED]:
-            state.published, state.published_ms, told, state.touched = json.loads(alone[_PUBLISHED])
+            state.published, state.published_ms, told, state.touched, state.kept_ms = json.loads(alone[_PUBLISHED])
         if alone[_VECTORS]:
             state.vectors, state.vectors_ms, state.turn = json.loads(alone[_VECTORS])
         people.sort()
@@ -360,7 +364,8 @@ def _tell(state: State, deployment: str, partition: int, step: Step) -> None:
     late = state.now_ms - state.published_ms >= counts.PERIOD_MS
     if late and counts.is_due(state.examples, state.published):
         _publish(state, deployment, partition, step)
-    if state.examples - state.kept >= SNAPSHOT_EVERY:
+    fresh, passed_ms = state.examples - state.kept, state.now_ms - state.kept_ms
+    if fresh >= SNAPSHOT_EVERY or (fresh >= SNAPSHOT_LEAST and passed_ms >= SNAPSHOT_MS):
         _snapshot(state, step)
 
 
@@ -391,7 +396,7 @@ def _publish_vectors(state: State, deployment: str, partition: int, step: Step) 
 
 def _write_touched(state: State, step: Step) -> None:
     """What waits to be published stands so, and is counted on from the examples after it."""
-    told = [state.published, state.published_ms, state.examples, state.touched]
+    told = [state.published, state.published_ms, state.examples, state.touched, state.kept_ms]
     step.changed[_PUBLISHED] = _TO_JSON(told).encode()
 
 
@@ -419,7 +424,7 @@ def _snapshot(state: State, step: Step) -> None:
         step.changed[_SNAPSHOT + number.to_bytes(4, "big")] = None
     for number in state.pending:
         step.changed[_EXAMPLE + number.to_bytes(8, "big")] = None
-    state.chunks, state.kept = len(chunks), state.examples
+    state.chunks, state.kept, state.kept_ms = len(chunks), state.examples, state.now_ms
     state.pending.clear()
     _write_touched(state, step)  # examples before a snapshot are not kept
 

@@ -72,8 +72,11 @@ def distil(model: Combination, number: int) -> Distilled:
 
 def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Where the `k` largest values above zero stand; of equal ones at the edge the earlier."""
-    places = np.argsort(-values, kind="stable")[:k]
-    return places[values[places] > 0]
+    places = np.flatnonzero(values > 0)
+    if len(places) > k:
+        edge = np.partition(values[places], len(places) - k)[len(places) - k]
+        places = places[values[places] >= edge]
+    return places[np.argsort(-values[places], kind="stable")[:k]]
 
 
 def pieces_due(model: Combination, turn: int) -> list[int]:

@@ -23,6 +23,9 @@ from support.counting import Counting, usage
 from support.workers import CODEC, SHELLS, Crowd
 
 KILLS = 2
+BACKLOG_MB = 400
+HELD_MB_MAX = {"direct": 120, "faust": 250}
+"""What a worker's memory may grow by: what its client fetches ahead, and the batches in its hands. Faust bounds them in number only."""
 
 
 @pytest.fixture(params=SHELLS)
@@ -161,3 +164,14 @@ def test_a_state_of_a_version_that_cannot_be_read_is_refused(crowd: Crowd) -> No
     worker = crowd.start()
     assert worker.ended() != 0
     assert "another version" in worker.log.read_text()
+
+
+def test_a_slow_worker_reads_no_faster_than_it_folds(crowd: Crowd) -> None:
+    """A fold slower than its input: reading waits for it, and memory stays bounded however much waits in the log."""
+    worker = crowd.start(slow_s=0.1).ready()
+    crowd.use(100)
+    crowd.exact()
+    before_mb = worker.peak_mb()
+    crowd.use(BACKLOG_MB * 5, 1, size_bytes=200_000)
+    crowd.exact()
+    assert worker.peak_mb() - before_mb < HELD_MB_MAX[crowd.shell]

@@ -1,8 +1,11 @@
 """A fold that counts items: small enough to be obviously right, so that what is tested is the runtime."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
@@ -12,6 +15,8 @@ from aicache.streams.runtime.contract import Batch, Output, Step
 DEPLOYMENT = "test"
 HANGS_AT = ""
 """An item at which the fold hangs, as a dead lock does."""
+SLOW_S = 0.0
+"""What each batch takes besides, as a fold does whose logic is slow."""
 
 
 class Counting:
@@ -42,6 +47,8 @@ class Counting:
             new.update([item for event in message.record.events for item in event.items])
         if HANGS_AT in new:
             threading.Event().wait()
+        if SLOW_S:
+            time.sleep(SLOW_S)
         state.update(new)
         for item in sorted(new):
             step.changed[item.encode()] = str(state[item]).encode()
@@ -50,7 +57,8 @@ class Counting:
         return step
 
 
-def usage(items: Sequence[str], language: str = "python", pseudonym: int = 0) -> UsageBatch:
-    event = UsageEvent("used", 1_700_000_000, list(items), [], "", 1, b"", -1, 0.0)
+def usage(items: Sequence[str], language: str = "python", pseudonym: int = 0, size_bytes: int = 0) -> UsageBatch:
+    padding = np.random.default_rng(1).bytes(size_bytes) if size_bytes else b""  # zeros would shrink on their way
+    event = UsageEvent("used", 1_700_000_000, list(items), [], "", 1, padding, -1, 0.0)
     name = pseudonym.to_bytes(16, "big")
     return UsageBatch(DEPLOYMENT, name, 1, 0, language, "", "linux", "build", "pytest@9", [event])

@@ -40,6 +40,7 @@ def from_command_line() -> tuple[KafkaSettings, dict[str, Any]]:
         use_framing(ConfluentFraming(Registry(options["registry"])))
     if "hang" in options:
         counting.HANGS_AT = options["hang"]
+    counting.SLOW_S = options.get("slow_s", 0.0)
     if options.get("clock"):
         signal.signal(signal.SIGHUP, _step_back)
     return KafkaSettings(sys.argv[1], prefix=sys.argv[2]), keywords

@@ -60,6 +60,11 @@ class Worker:
     def ended(self, timeout_s: float = WAIT_S) -> int:
         return self.process.wait(timeout_s)
 
+    def peak_mb(self) -> float:
+        """The most memory that it has had so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1e3
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -117,13 +122,18 @@ class Crowd:
                 assert self.revived <= REVIVALS_MAX, ("workers end again and again", self.said())
                 self.start()
 
-    def use(self, records: int, partitions: int = topics.USAGE.partitions) -> None:
-        """Send so many records, spread over the partitions."""
+    def use(self, records: int, partitions: int = topics.USAGE.partitions, size_bytes: int = 0) -> None:
+        """Send so many records, spread over the partitions, each at least so large."""
         for number in range(records):
             partition = number % partitions
             item = f"p{partition}-{number % 7}"
-            value = self.codec.encode(usage([item]))
-            self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
+            value = self.codec.encode(usage([item], size_bytes=size_bytes))
+            while True:
+                try:
+                    self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
             self.sent[item] += 1
         assert self._producer.flush(30) == 0
 

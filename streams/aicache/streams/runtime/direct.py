@@ -10,7 +10,7 @@ import gc
 import os
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -39,7 +39,10 @@ REST_S = 0.006
 on its size; and one that begins while the broker still completes the last is sent back, to try again after 20 ms (librdkafka)."""
 IDLE_S = 0.1
 """How long reading waits for a first input before it looks whether to stop."""
-QUEUED_KB_MAX = 32_768
+QUEUED_KB_MAX = 16_384
+"""What Kafka's client fetches ahead; then it waits until that is read."""
+WAITING_BYTES_MAX = 16_000_000
+"""Of inputs that were read and not folded: as with their number, what was read is folded before more is read."""
 GROUP_PREFIX = "aicache-"
 GC_OBJECTS = 50_000
 """New objects after which the garbage collector looks at them, between two batches: within one it would only find the records, which
@@ -119,6 +122,7 @@ class DirectShell(Generic[S]):
         self._consumer = Consumer(config)
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="task")
         self._waiting: dict[int, list[Raw]] = defaultdict(list)
+        self._waiting_bytes: Counter[int] = Counter()
         self._flying: dict[int, Flying[S]] = {}
         self._resting: dict[int, float] = {}
         self._pace = Pace()
@@ -177,11 +181,11 @@ class DirectShell(Generic[S]):
         began = time.perf_counter()
         done = sum(self._settle(partition) for partition, flying in list(self._flying.items()) if flying.done.done())
         waiting = sum(map(len, self._waiting.values()))
-        full = waiting >= self._pace.size
+        full = waiting >= self._pace.size or self._waiting_bytes.total() >= WAITING_BYTES_MAX
         taken = 0
         for partition in list(self._waiting):
             if full or (partition not in self._flying and self._resting.get(partition, 0.0) <= began):
-                inputs = self._waiting.pop(partition)
+                inputs = self._take(partition)
                 taken += len(inputs)
                 task = self.tasks.get(partition)
                 if task is not None:  # what is not held was fetched before it was revoked: its new owner reads it
@@ -208,11 +212,17 @@ class DirectShell(Generic[S]):
                 if error.code() == KafkaError._PARTITION_EOF:
                     continue
                 raise KafkaException(error)
-            partition, offset, key = message.partition(), message.offset(), message.key() or b""
+            partition, offset, value = message.partition(), message.offset(), message.value()
             assert partition is not None and offset is not None, "what is consumed has a place"
             place = (topic, partition, offset, message.timestamp()[1])
-            raw = Raw(*place, key, message.value(), message.headers() or ())  # type: ignore[arg-type]
+            raw = Raw(*place, message.key() or b"", value, message.headers() or ())  # type: ignore[arg-type]
             self._waiting[partition].append(raw)
+            self._waiting_bytes[partition] += len(value or b"")
+
+    def _take(self, partition: int) -> list[Raw]:
+        """What waits of a partition, which waits no longer."""
+        self._waiting_bytes.pop(partition, None)
+        return self._waiting.pop(partition, [])
 
     def _process(self, task: Task[S], inputs: list[Raw]) -> int:
         """Fold inputs and begin to commit what follows, once what they followed on is committed; returns how many that were."""
@@ -262,7 +272,7 @@ class DirectShell(Generic[S]):
             opened = list(pool.map(self._open, (place.partition for place in partitions)))
         self.tasks.update((task.partition, task) for task in opened)
         for task in opened:  # what had come before the partition was given away and came back
-            self._waiting.pop(task.partition, None)
+            self._take(task.partition)
         self.metrics.held(self.tasks)
         log("assigned", processor=self.fold.name, partitions=[task.partition for task in opened])
         consumer.incremental_assign([self._place(task) for task in opened])
@@ -277,7 +287,7 @@ class DirectShell(Generic[S]):
     def _dropped(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for place in partitions:
             self._settle(place.partition)
-            self._waiting.pop(place.partition, None)
+            self._take(place.partition)
         # A partition that was given up when it was fenced is not assigned any more.
         held = [place for place in partitions if self.tasks.pop(place.partition, None) is not None]
         for place in partitions:

@@ -143,12 +143,10 @@ class Codec:
         """
         schema, start = self._admit(data, allowed)
         body = bytes(data[start:])
-        read = _shortcut(schema.fingerprint)
-        if read is not None:
-            try:
-                return Decoded(read(body), schema.fingerprint, body)
-            except UNUSUAL:
-                pass  # decided by the whole way
+        try:
+            return Decoded(_shortcut(schema.fingerprint)(body), schema.fingerprint, body)
+        except UNUSUAL:
+            pass  # decided by the whole way
         fields = _read(schema, body, canonical=schema.record not in BULK)
         try:
             record = from_plain(typing.cast(type, RECORD_TYPES[schema.record]))(fields)
@@ -212,10 +210,10 @@ def _limits(allowed: tuple[type, ...]) -> tuple[Mapping[str, int], int]:
 
 
 @cache
-def _shortcut(fingerprint: bytes) -> Callable[[bytes], Any] | None:
-    """What reads bodies of a schema at once; None where it is not the newest one."""
+def _shortcut(fingerprint: bytes) -> Callable[[bytes], Any]:
+    """What reads bodies of a schema at once."""
     schema = by_fingerprint()[fingerprint]
-    return reader_of(typing.cast(type, RECORD_TYPES[schema.record])) if schema is newest(schema.record) else None
+    return reader_of(typing.cast(type, RECORD_TYPES[schema.record]), schema.source)
 
 
 def body_of(record: Record) -> tuple[bytes, bytes]:

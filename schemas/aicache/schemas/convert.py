@@ -45,6 +45,8 @@ def from_plain(kind: type) -> Convert:
     for name, hint in body.hints.items():
         body.scope[f"set_{name}"] = getattr(kind, name).__set__
         body.add(f"v = d[{name!r}]")
+        if hint is bytes:  # a default: fastavro gives it as it stands in the schema's JSON
+            body.add("if v.__class__ is str: v = v.encode('iso-8859-1')")
         body.check(name, hint)
         body.add(f"set_{name}(o, {body.converted(hint, from_plain)})")
     body.add("return o")

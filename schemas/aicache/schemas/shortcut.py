@@ -1,9 +1,9 @@
 """From bytes to dataclasses and back in one function a record, for the encoding that ours is: most of a reader's time is decoding.
 
 Avro leaves open how long a number is and in which blocks an array stands; writers choose the shortest number and one block. These
-functions know that one encoding, and the newest schema. They are generated from the dataclass, whose fields are the schema's
-in the same order (a test holds the two equal). Whatever else they meet, they raise one of `UNUSUAL`, and fastavro judges it
-(codec.py). Invariant: what is read here, fastavro reads alike, and writes back to the same bytes. Pure.
+functions know that one encoding. They are generated from the dataclass, whose fields are those of the newest schema in the same order
+(a test holds the two equal), and fields that an older schema lacks get their defaults. Whatever else they meet, they raise one of
+`UNUSUAL`, and fastavro judges it (codec.py). Invariant: what is read here, fastavro reads alike, and writes back to the same bytes. Pure.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 import struct
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,10 +29,14 @@ _NUMBERS = tuple((byte >> 1) ^ -(byte & 1) if byte < 128 else None for byte in r
 _BYTES = tuple(bytes([byte]) for byte in range(128))
 
 
-@cache
-def reader_of(kind: type) -> Callable[[bytes], Any]:
-    """The function that makes one of `kind` out of an Avro body; it raises one of `UNUSUAL` for what it does not know."""
-    code = _Reading()
+def reader_of(kind: type, source: Mapping[str, Any]) -> Callable[[bytes], Any]:
+    """The function that makes one of `kind` out of an Avro body; it raises one of `UNUSUAL` for what it does not know.
+
+    Args:
+        kind: of the record.
+        source: the writer's schema, of any version; versions differ in fields with a default alone.
+    """
+    code = _Reading(dict(_records(source)))
     code.value(kind, "o", 1)
     code.add(1, "if p != len(d): raise ValueError")  # lengths beyond the end end up here too: p never goes back
     code.add(1, "return o")
@@ -101,7 +105,15 @@ class _Code:
 
 
 class _Reading(_Code):
-    """Lines that read from the bytes `d` at the place `p`."""
+    """Lines that read from the bytes `d` at the place `p`.
+
+    Args:
+        written: by name, the fields of the writer's records, in their order.
+    """
+
+    def __init__(self, written: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.written = written
 
     def value(self, hint: Any, into: str, depth: int) -> None:
         """Lines that read one value into a variable."""
@@ -144,14 +156,22 @@ class _Reading(_Code):
         own = self.global_of(f"kind_{kind.__name__}", kind)
         slots = {"__slots__": tuple(field.name for field in dataclasses.fields(kind))}
         twin = self.global_of(f"twin_{kind.__name__}", type(kind.__name__, (), slots))
-        read = []
-        for field, hint in _fields(kind):
-            read.append((field, self.fresh()))
-            self.value(hint, read[-1][1], depth)
-            self.check(kind, field, hint, read[-1][1], depth)
+        hints = dict(_fields(kind))
+        read = {field: self.fresh() for field in self.written[kind.__name__]}
+        for field, value in read.items():
+            self.value(hints[field], value, depth)
+            self.check(kind, field, hints[field], value, depth)
+        read |= {field.name: self.default(kind, field) for field in dataclasses.fields(kind) if field.name not in read}
         self.add(depth, f"{into} = new({twin})")
-        self.add(depth, *(f"{into}.{field} = {value}" for field, value in read))
+        self.add(depth, *(f"{into}.{field} = {value}" for field, value in read.items()))
         self.add(depth, f"{into}.__class__ = {own}")
+
+    def default(self, kind: type, field: dataclasses.Field[Any]) -> str:
+        """The expression for a field that is not written."""
+        name = f"default_{kind.__name__}_{field.name}"
+        if field.default is not dataclasses.MISSING:
+            return self.global_of(name, field.default)
+        return self.global_of(name, field.default_factory) + "()"
 
 
 class _Writing(_Code):
@@ -198,6 +218,20 @@ class _Writing(_Code):
             self.add(depth + 1, f"for {item} in {value}:")
             self.value(hint, item, depth + 2)
         self.add(depth, "add(small[0])")
+
+
+def _records(source: Any) -> Iterator[tuple[str, list[str]]]:
+    """The name of each record within a schema, with those of its fields."""
+    if isinstance(source, list):
+        for branch in source:
+            yield from _records(branch)
+    elif isinstance(source, Mapping):
+        if source["type"] == "record":
+            yield source["name"].rpartition(".")[2], [field["name"] for field in source["fields"]]
+            for field in source["fields"]:
+                yield from _records(field["type"])
+        elif source["type"] == "array":
+            yield from _records(source["items"])
 
 
 def _fields(kind: type) -> list[tuple[str, Any]]:

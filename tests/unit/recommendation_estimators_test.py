@@ -29,7 +29,6 @@ MAKERS: dict[str, Callable[[], Ranker]] = {
         neighbours=Neighbours(width=16),
         transitions=Neighbours(half_lives=(5_000.0,), width=16, window=1, directed=True),
         factorization=Factorization(dimension=8),
-        situation=Neighbours(half_lives=(5_000.0,), width=16, directed=True),
         ease=Ease(width=48),
         sessions=SessionNeighbours(sessions=128, postings=32, nearest=16, length=8),
     ),

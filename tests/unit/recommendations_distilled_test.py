@@ -37,6 +37,7 @@ def taught_in_order(people: int = 120) -> Combination:
 
 
 MODEL, ORDERED = taught(), taught_in_order()
+ATTRIBUTE = {MODEL: "language:c", ORDERED: "os:linux"}
 
 
 def followed(model: Combination, partitions: int = 1) -> Tables:
@@ -133,8 +134,9 @@ def test_lengths_features_and_speeds_are_those_of_the_model() -> None:
     assert weights_of(weights(MODEL, "d", 0, 1)).shape == (len(LENGTHS), len(FEATURES))
     speeds = (*MODEL.neighbours.half_lives, *MODEL.transitions.half_lives)
     assert tuple(scoring.HALF_LIVES) == speeds
-    smoothing = {part.smoothing for part in (MODEL.neighbours, MODEL.transitions, MODEL.situation)}
+    smoothing = {part.smoothing for part in (MODEL.neighbours, MODEL.transitions)}
     assert smoothing == {float(scoring.SMOOTHING)}
+    assert (MODEL.situation.prior, MODEL.situation.half_life) == (scoring.LIFT_PRIOR, scoring.HALF_LIVES[2])
     assert (MODEL.factorization.decay, MODEL.neighbours.window) == (scoring.DECAY, scoring.RECENT)
     reaches = {MODEL.factorization.window, MODEL.ease.window, MODEL.neighbours.basket, MODEL.transitions.basket}
     assert reaches == {scoring.WINDOW, scoring.BASKET}
@@ -154,7 +156,7 @@ def test_a_client_sees_the_features_that_the_model_sees(
     table = client.table()
     places = model.vocabulary.known(table.names)
     items = [at for at, name in enumerate(table.names) if name.startswith("tag:")]
-    for at_hand in ([], GROUPS[0][:1], GROUPS[1][:4], [*GROUPS[2][3:], GROUPS[3][1]]):
+    for at_hand in ([], GROUPS[0][:1], [ATTRIBUTE[model], *GROUPS[1][:4]], [*GROUPS[2][3:], GROUPS[3][1]]):
         features, *_ = scoring.features_of(table, [table.numbers[name] for name in at_hand], table.weighed().ordered)
         wanted = model.features(model.vocabulary.known(at_hand))[list(KEPT)][:, places]
         away = np.abs(features - wanted)[:, items].max(axis=1)
@@ -162,6 +164,23 @@ def test_a_client_sees_the_features_that_the_model_sees(
             {FEATURES.index("near"), FEATURES.index("after"), FEATURES.index("situation")} if partitions > 1 else set()
         )
         assert all(away[at] < (0.8 if at in surer else 0.12) for at in range(len(FEATURES))), away
+
+
+def test_what_the_row_of_an_attribute_does_not_name_is_lifted_as_the_rest() -> None:
+    """Two languages with two hundred items each: a row has room for half of them."""
+    model = Combination()
+    for n in range(4_000):
+        language = n % 2
+        model.learn_basket([f"language:l{language}", f"tag:{language}-{n // 2 % 200}"])
+    table = followed(model).table()
+    features, *_ = scoring.features_of(table, [table.numbers["language:l1"]], 0.0)
+    lift = features[FEATURES.index("situation")] - features[FEATURES.index("slow")]
+    told = table.rows[table.numbers["language:l1"]].neighbours
+    named = np.isin(np.arange(len(lift)), told)
+    ours = np.array([name.startswith("tag:1-") for name in table.names])
+    assert len(told) == NEIGHBOURS_MAX
+    assert np.ptp(lift[~named]) < 1e-4
+    assert lift[named & ours].min() > lift[~named].max() > np.log(scoring.LIFT_PRIOR) + 1
 
 
 def test_a_client_learns_for_itself_what_the_worker_would_learn_of_its_sequence(

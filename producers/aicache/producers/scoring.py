@@ -24,6 +24,8 @@ HALF_LIVES = np.array([700.0, 5_500.0, 42_000.0, 5_500.0])
 """Examples of a partition after which a count weighs half: the last one as part of a sequence."""
 SMOOTHING = np.float32(3.0)
 """Examples' worth of base rate that is mixed into what is known of an item."""
+LIFT_PRIOR = np.float32(20.0)
+"""Examples' worth of no lift in what is known of a situation."""
 RATE_MIN = np.float32(1e-3)
 DECAY = 0.9
 """Weight of an item at hand relative to the next newer one of a sequence, among vectors."""
@@ -68,10 +70,6 @@ class Row:
         """Probabilities of what came right after it, and the base rate's share."""
         known = self.after_count / (self.after_count + float(SMOOTHING))
         return self.after * np.float32(known), 1.0 - known
-
-    def within(self) -> tuple[FloatArray, float]:
-        """What came in the situation that it is: nothing is known of how often it was there."""
-        return self.weights * np.float32(self.count / float(SMOOTHING)), 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -243,7 +241,7 @@ def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> tuple[F
         ordered: how much of what was learned were sequences.
     """
     size = len(table.names)
-    (_, middle, slow, in_order), logs = table.rates()
+    (_, _, slow, in_order), logs = table.rates()
     found = [(number, table.rows.get(number)) for number in at_hand[-WINDOW:]]
     situation = [row for _, row in found if row is not None and row.is_situation()]
     items = [number for number, row in found if row is None or not row.is_situation()]
@@ -257,7 +255,7 @@ def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> tuple[F
             *logs[:3],
             _pooled([(row.neighbours, *row.next()) for row in last], in_order, logs[2]),
             _likely(table, items, size, ordered),
-            _pooled([(row.neighbours, *row.within()) for row in situation], middle, logs[2]),
+            _lifted(situation, slow, logs[2]),
             linear * LINEAR_UNIT,
             np.log(np.maximum(linear, LINEAR_MIN)),
         ]
@@ -301,6 +299,18 @@ def _pooled(told: Sequence[tuple[Numbers, FloatArray, float]], base: FloatArray,
     summed = _added([(numbers, values) for numbers, values, _ in told], len(base))
     summed += np.float32(sum(share for _, _, share in told)) * base
     return np.log(np.maximum(summed / np.float32(len(told)), np.float32(1e-12)))
+
+
+def _lifted(situation: Sequence[Row], base: FloatArray, logs: FloatArray) -> FloatArray:
+    """The log of base rates times the lift that each attribute of a situation gives; what a row does not name has that of all the rest."""
+    result = logs.copy()
+    for row in situation:
+        named = base[row.neighbours]
+        rest = max(1.0 - float(row.weights.sum()), 0.0) / max(1.0 - float(named.sum()), float(RATE_MIN))
+        lift = np.full(len(base), LIFT_PRIOR + np.float32(row.count * rest))
+        lift[row.neighbours] = LIFT_PRIOR + np.float32(row.count) * row.weights / named
+        result += np.log(lift)
+    return result
 
 
 def _added(told: Sequence[tuple[Numbers, FloatArray]], size: int) -> FloatArray:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aicache.streams.recommendations.ease import Ease
 from aicache.streams.recommendations.factorization import Factorization
 from aicache.streams.recommendations.neighbours import Neighbours
+from aicache.streams.recommendations.popularity import ContextPopularity
 from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker, Scores
 from aicache.streams.recommendations.sessions import SessionNeighbours
 
@@ -38,6 +39,8 @@ TIE = np.float32(1e-3)
 """What has no vote at all is ranked by its base rate."""
 ALWAYS_WEIGHED, WEIGHED_EVERY = 16_384, 8
 """The weights take a step at each of the first baskets, then at every few: they have settled, and a step costs a question."""
+COLD_EVERY = 12
+"""And one example of so many is asked once more, with nothing but its situation at hand."""
 
 
 class Combination(Ranker):
@@ -45,7 +48,7 @@ class Combination(Ranker):
 
     Args:
         neighbours, transitions, factorization: what goes with the items at hand.
-        situation: what goes with the attributes of the situation.
+        situation: what is popular with the attributes of the situation.
         ease, sessions: the linear autoencoder, and sessions like the one at hand. All share this one's vocabulary.
         half_life: steps after which what the weights were learned from counts half.
         shared_rate: how much of a step all other lengths of context take, so that a rare one learns from the others.
@@ -64,7 +67,7 @@ class Combination(Ranker):
         neighbours: Neighbours | None = None,
         transitions: Neighbours | None = None,
         factorization: Factorization | None = None,
-        situation: Neighbours | None = None,
+        situation: ContextPopularity | None = None,
         ease: Ease | None = None,
         sessions: SessionNeighbours | None = None,
         half_life: float = 20_000.0,
@@ -75,7 +78,7 @@ class Combination(Ranker):
         self.neighbours = neighbours or Neighbours()
         self.transitions = transitions or Neighbours(half_lives=(5_500.0,), window=1, directed=True)
         self.factorization = factorization or Factorization()
-        self.situation = situation or Neighbours(half_lives=(5_500.0,), directed=True)
+        self.situation = situation or ContextPopularity()
         self.ease = ease or Ease()
         self.sessions = sessions or SessionNeighbours()
         self.half_life = half_life
@@ -112,7 +115,7 @@ class Combination(Ranker):
                 near,
                 self.transitions.features(items)[:1] if items else near[-1:],
                 self.factorization.scores(items)[None],
-                self.situation.features(attributes)[:1] if attributes else near[-1:],
+                self.situation.scores(attributes)[None] if attributes else near[-1:],
                 linear[None] * EASE_UNIT,
                 np.log(np.maximum(linear, EASE_MIN))[None],
                 votes * VOTES_UNIT,
@@ -158,9 +161,10 @@ class Combination(Ranker):
         if self._is_due() and self.neighbours.knows(target):
             self._weigh(context, target)
         items, attributes = self._split(context)
+        self._weigh_cold(attributes, [target])
         for part in (self.neighbours, self.transitions, self.factorization, self.ease, self.sessions):
             part.learn(items, target)
-        self._learn_situation(attributes, [target])
+        self.situation.count(attributes, [target])
 
     def learn_set(self, numbers: Sequence[int]) -> None:
         """See `Ranker.learn_set`: the weights learn from one item of the set in turn, the rankers from each."""
@@ -171,9 +175,10 @@ class Combination(Ranker):
             if known:
                 asked = known[self._examples // WEIGHED_EVERY % len(known)]
                 self._weigh([number for number in numbers if number != asked], asked)
+        self._weigh_cold(attributes, basket)
         for part in (self.neighbours, self.factorization, self.ease, self.sessions):
             part.learn_set(basket)
-        self._learn_situation(attributes, basket)
+        self.situation.count(attributes, basket)
 
     def weigh_one(self, x: Sequence[str], y: str) -> None:
         """Let the weights alone learn from an example that was held back: for questions that come long after what is at hand.
@@ -187,15 +192,17 @@ class Combination(Ranker):
         if target and target[0] not in context:
             self._weigh(context, target[0])
 
+    def _weigh_cold(self, attributes: Sequence[int], items: Sequence[int]) -> None:
+        """Weights for when nothing is at hand but a situation: examples seldom are so, and are asked as if they were."""
+        if attributes and self.prequential and self._examples % COLD_EVERY == 0:
+            known = [number for number in items if self.neighbours.knows(number)]
+            if known:
+                self._weigh(attributes, known[self._examples // COLD_EVERY % len(known)])
+
     def _is_due(self) -> bool:
         if not self.prequential:
             return False
         return self._examples <= ALWAYS_WEIGHED or self._examples % WEIGHED_EVERY == 0
-
-    def _learn_situation(self, attributes: list[int], targets: Sequence[int]) -> None:
-        if attributes:
-            for target in targets:
-                self.situation.learn(attributes, target)
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
         allowed = self.vocabulary.rankable()
@@ -268,8 +275,8 @@ class _Stack:
         likelihood /= likelihood.sum()
         mean = features @ likelihood
         near = np.flatnonzero(likelihood > LIKELIHOOD_MIN)
-        part = features[:, near]
-        curvature = (part * likelihood[near]) @ part.T - np.outer(mean, mean)
+        part = features[:, near] - mean[:, None]  # what is left out must not make it negative
+        curvature = (part * likelihood[near]) @ part.T
         # Without items at hand their features say nothing about those lengths that have some.
         share = np.full(len(BUCKETS), self.shared_rate if bucket else 0.0)
         share[0], share[bucket] = 0.0, 1.0

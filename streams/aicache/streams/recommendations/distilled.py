@@ -52,9 +52,8 @@ def distil(model: Combination, number: int) -> Distilled:
     linear = np.zeros(size, dtype=np.float32)
     after_count = 0.0
     if namespace_of(model.vocabulary.names[number]) in ATTRIBUTES:  # what goes with a situation is counted apart
-        _, others, counts = model.situation.row(number)
-        together[others] = counts
-        count = float(counts.sum())
+        count, within, counts = model.situation.row(number)
+        together[within] = counts
     else:
         count, others, counts = model.neighbours.row(number)
         together[others] = counts

@@ -1,9 +1,10 @@
-"""Popularity by context: how often items come in a situation, backing off to wider ones (Dirichlet smoothing; Zhai, Lafferty 2004).
+"""Popularity by context: how often items come in a situation, backing off to everything.
 
-The chain goes from all items to the attributes of the situation, in their order: the estimate of each link is mixed with `prior`
-examples' worth of the one before. An unknown task falls back on the framework, that on the language, that on everything.
+An item's rate among all is multiplied by its lift with each attribute of the situation: how much likelier it is with the attribute than
+without knowing, estimated with `prior` examples' worth of no lift (Dirichlet smoothing; Zhai, Lafferty 2004). What is unknown, or seldom
+seen, hardly changes anything: an unknown task falls back on the framework and the language, those on everything.
 Memory: 4 bytes an item and an attribute seen with one, `attributes` at most: the lightest makes room. Cost of an example: one addition
-a link; of a question: one pass over all items a link.
+an attribute; of a question: a pass over all items, and a logarithm each, an attribute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +16,14 @@ from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 from aicache.streams.recommendations.vocabulary import ATTRIBUTES, namespace_of
 
 SCALE_MAX = 1e6
-SPECIFIC = {
-    namespace: place for place, namespace in enumerate(("daytime", "os", "language", "framework", "tool", "task"))
-}
-"""From what says least of the items that come, to what says most."""
 
 
 class ContextPopularity(Ranker):
-    """Scores are log-probabilities.
+    """Scores are log-probabilities, but for a constant.
 
     Args:
         half_life: examples after which a count weighs half.
-        prior: examples' worth of the wider situation that is mixed into each narrower one.
+        prior: examples' worth of no lift in each attribute's.
         attributes: how many attributes have counts of their own.
 
     Examples:
@@ -38,7 +35,7 @@ class ContextPopularity(Ranker):
         ['crates:serde']
     """
 
-    def __init__(self, half_life: float = 50_000.0, prior: float = 20.0, attributes: int = 512) -> None:
+    def __init__(self, half_life: float = 42_000.0, prior: float = 20.0, attributes: int = 512) -> None:
         super().__init__()
         self.half_life = half_life
         self.prior = prior
@@ -47,6 +44,7 @@ class ContextPopularity(Ranker):
         self._scale = 1.0
         self._all = np.zeros(64, dtype=np.float32)
         self._within: dict[int, NDArray[np.float32]] = {}
+        self._sums: dict[int, float] = {}  # of the counts within
 
     def begin(self, *, ordered: bool = False) -> None:
         """See `Ranker.begin`."""
@@ -55,51 +53,67 @@ class ContextPopularity(Ranker):
         if self._scale > SCALE_MAX:
             inverse = np.float32(1.0 / self._scale)
             self._all *= inverse
-            for counts in self._within.values():
+            for attribute, counts in self._within.items():
                 counts *= inverse
+                self._sums[attribute] /= self._scale
             self._scale = 1.0
 
-    def _chain(self, context: Sequence[int]) -> list[int]:
-        """The attributes at hand, the widest first."""
-        names = [(namespace_of(self.vocabulary.names[item]), item) for item in context]
-        return [item for name, item in sorted(names, key=lambda pair: SPECIFIC.get(pair[0], 0)) if name in ATTRIBUTES]
+    def _attributes(self, context: Sequence[int]) -> list[int]:
+        return [item for item in context if namespace_of(self.vocabulary.names[item]) in ATTRIBUTES]
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
-        unit = np.float32(self._scale)
-        self._all = grown(self._all, target + 1)
-        self._all[target] += unit
-        for attribute in self._chain(context):
+        self.count(self._attributes(context), [target])
+
+    def count(self, attributes: Sequence[int], items: Sequence[int]) -> None:
+        """Distinct items came in a situation: their numbers, and those of its attributes."""
+        if not items:
+            return
+        size, places, unit = max(items) + 1, list(items), np.float32(self._scale)
+        self._all = grown(self._all, size)
+        self._all[places] += unit
+        for attribute in attributes:
             counts = self._within.get(attribute)
             if counts is None:
                 if len(self._within) == self.attributes:
-                    del self._within[min(self._within, key=lambda known: float(self._within[known].sum()))]
-                counts = np.zeros(64, dtype=np.float32)
-            self._within[attribute] = counts = grown(counts, target + 1)
-            counts[target] += unit
+                    lightest = min(self._sums, key=self._sums.__getitem__)
+                    del self._within[lightest], self._sums[lightest]
+                counts, self._sums[attribute] = np.zeros(64, dtype=np.float32), 0.0
+            self._within[attribute] = counts = grown(counts, size)
+            counts[places] += unit
+            self._sums[attribute] += self._scale * len(places)
+
+    def row(self, attribute: int) -> tuple[float, NDArray[np.int64], NDArray[np.float32]]:
+        """How many items came with an attribute, decayed; which, and how often each."""
+        counts = self._within.get(attribute, np.zeros(0, dtype=np.float32))
+        numbers = np.flatnonzero(counts)
+        return self._sums.get(attribute, 0.0) / self._scale, numbers, counts[numbers] / np.float32(self._scale)
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
         """See `Ranker.forget`."""
         for attribute in numbers.tolist():
             self._within.pop(attribute, None)
-        for counts in (self._all, *self._within.values()):
+            self._sums.pop(attribute, None)
+        self._all[numbers[numbers < len(self._all)]] = 0.0
+        for attribute, counts in self._within.items():
             counts[numbers[numbers < len(counts)]] = 0.0
+            self._sums[attribute] = float(counts.sum(dtype=np.float64))
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
         size = len(self.vocabulary)
         self._all = grown(self._all, size)
-        scale = np.float32(self._scale)
-        share = self._all[:size] / scale + np.float32(1e-3)
+        share = self._all[:size] / np.float32(self._scale) + np.float32(1e-3)
         share /= max(float(share.sum()), 1e-3)
-        for attribute in self._chain(context):
+        result = np.log(share)
+        for attribute in self._attributes(context):
             counts = self._within.get(attribute)
             if counts is not None:
-                share *= np.float32(self.prior)
+                lift = np.full(size, self.prior, dtype=np.float32)
                 known = min(size, len(counts))
-                share[:known] += counts[:known] / scale
-                share /= share.sum()
-        return np.log(share)
+                lift[:known] += counts[:known] / (share[:known] * np.float32(self._scale))
+                result += np.log(lift)
+        return result
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
@@ -113,6 +127,7 @@ class ContextPopularity(Ranker):
             "all": self._all.copy(),
             "attributes": np.array(list(self._within), dtype=np.int32),
             "within": within,
+            "sums": np.array([self._sums[attribute] for attribute in self._within], dtype=np.float64),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -122,3 +137,4 @@ class ContextPopularity(Ranker):
         self._all = np.array(arrays["all"], dtype=np.float32)
         rows = zip(arrays["attributes"].tolist(), arrays["within"], strict=True)
         self._within = {attribute: np.array(counts, dtype=np.float32) for attribute, counts in rows}
+        self._sums = dict(zip(self._within, arrays["sums"].tolist(), strict=True))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from river.checks import common
 
+from aicache.privacy.errors import LocalError
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.ease import Ease
 from aicache.streams.recommendations.factorization import Factorization
@@ -347,6 +348,8 @@ def test_what_cannot_be_solved_in_the_thread_is_known_to_whoever_waits() -> None
 def test_a_gram_matrix_that_is_indefinite_is_solved_with_a_larger_ridge() -> None:
     weights = solve(np.array([[1.0, 9.0], [9.0, 1.0]], dtype=np.float32), 0.1)
     assert np.isfinite(weights.matrix).all()
+    with pytest.raises(LocalError, match="inverse"):
+        solve(np.full((2, 2), -np.inf, dtype=np.float32), 1.0)
 
 
 def test_rows_of_the_linear_model_go_to_the_heavy_items() -> None:

@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cython_lapack
 
+from aicache.privacy.errors import LocalError
 from aicache.streams.recommendations.ranker import Scores
 
+RAISED_MAX = 40
+"""How often the ridge is made four times as large."""
 BLOCK = 64
 """A matrix is mirrored in blocks of so many rows and columns, which stay in the cache: a tenth of the time."""
 
@@ -74,10 +77,18 @@ def solve(gram: NDArray[np.float32], ridge: float) -> LinearWeights:
     Args:
         gram: symmetric, shape (k, k).
         ridge: λ; raised until there is an inverse, as sequences that were cut may leave G indefinite.
+
+    Raises:
+        LocalError: G has entries that are no numbers.
     """
     size = len(gram)
-    while (inverse := _inverse(gram.astype(np.float64) + ridge * np.eye(size))) is None:
-        ridge *= 4.0  # above the largest row sum it ends
+    for _ in range(RAISED_MAX):
+        inverse = _inverse(gram.astype(np.float64) + ridge * np.eye(size))
+        if inverse is not None:
+            break
+        ridge *= 4.0  # above the largest row sum there is one
+    else:
+        raise LocalError("a Gram matrix has no inverse", got=ridge, needed="finite entries")
     spread = np.sqrt(np.diagonal(inverse))
     inverse /= spread[:, None]
     inverse /= spread

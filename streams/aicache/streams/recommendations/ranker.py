@@ -100,6 +100,9 @@ class Ranker(base.Estimator):
 
     def _numbers(self, names: Sequence[str]) -> list[int]:
         """Numbers of distinct names, those with the newest last; new ones take the place of what weighs least where there is no room."""
+        known = self.vocabulary.known(names)
+        if len(known) == len(names):
+            return known
         names = names[-self.vocabulary.capacity :]
         missing = sum(name not in self.vocabulary for name in names)
         if missing > self.vocabulary.room:

@@ -1,31 +1,41 @@
-"""The size of the direct shell's batches."""
+"""Batches become as large as their time allows, at once where they are quick, and never larger than their bounds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicache.streams.runtime.pace import BATCH_S, SIZE_FIRST, SIZE_MAX, SIZE_MIN, Pace
+from aicache.streams.runtime.pace import BATCH_S, GROWTH_MAX, SIZE_FIRST, SIZE_MAX, SIZE_MIN, Pace
 
 
-@given(st.lists(st.tuples(st.integers(1, 2 * SIZE_MAX), st.floats(0, 600), st.booleans())))
-def test_a_batch_has_a_bound_whatever_the_times_were(batches: list[tuple[int, float, bool]]) -> None:
+def caught_up(seconds_a_record: float, batches: int) -> Pace:
+    """After so many full batches of a backlog."""
     pace = Pace()
-    for inputs, seconds, full in batches:
+    for _ in range(batches):
+        pace.took(pace.size, pace.size * seconds_a_record, full=True)
+    return pace
+
+
+def test_a_backlog_of_quick_records_is_read_in_the_largest_batches_after_three() -> None:
+    assert caught_up(10e-6, 3).size == SIZE_MAX
+
+
+@given(st.floats(1e-7, 1.0))
+def test_full_batches_settle_where_they_take_between_half_and_all_of_their_time(seconds_a_record: float) -> None:
+    size = caught_up(seconds_a_record, 40).size
+    seconds = size * seconds_a_record
+    assert seconds <= BATCH_S or size == SIZE_MIN
+    assert seconds >= BATCH_S / 2 - seconds_a_record or size == SIZE_MAX
+
+
+@given(st.lists(st.tuples(st.integers(0, SIZE_MAX), st.floats(0, 100), st.booleans())))
+def test_whatever_batches_take_their_size_stays_within_its_bounds(told: list[tuple[int, float, bool]]) -> None:
+    pace = Pace()
+    for inputs, seconds, full in told:
+        before = pace.size
         pace.took(inputs, seconds, full=full)
-        assert SIZE_MIN <= pace.size <= SIZE_MAX
+        assert SIZE_MIN <= pace.size <= min(SIZE_MAX, GROWTH_MAX * before)
 
 
-def test_batches_grow_while_full_ones_are_quick_and_a_batch_that_was_not_full_tells_nothing() -> None:
+def test_batches_that_are_not_full_say_nothing_about_larger_ones() -> None:
     pace = Pace()
-    pace.took(10, 0.001, full=False)
+    pace.took(5, 0.001, full=False)
     assert pace.size == SIZE_FIRST
-    for _ in range(20):
-        pace.took(pace.size, 0.001, full=True)
-    assert pace.size == SIZE_MAX
-
-
-def test_a_slow_logic_gets_batches_of_about_the_time_that_one_may_take() -> None:
-    """1 ms an input: what has begun must be finished before a partition can be handed over."""
-    pace = Pace()
-    for _ in range(20):
-        pace.took(pace.size, pace.size * 0.001, full=True)
-    assert BATCH_S / 4 <= pace.size * 0.001 <= BATCH_S

@@ -6,7 +6,7 @@ then it takes a Newton step on the log-likelihood, and only then do the rankers 
 The best likelihood is not always the best head of a ranking. So there are two stacks: of all features, and of the linear weights and
 the sessions' votes alone, which say little of the tail. Of the two, the one that lately named more items among its first ten answers.
 
-Memory: that of the rankers. Cost of an example: that of the rankers, and of a question at one in `WEIGHED_EVERY`. Cost of a question:
+Memory: that of the rankers. Cost of an example: that of the rankers, and of a question at one in three, later at one in sixteen. Cost of a question:
 that of the rankers, a logarithm for each item and feature, and a product of features and weights.
 """
 
@@ -29,16 +29,31 @@ PARTS = ("neighbours", "transitions", "factorization", "situation", "ease", "ses
 PRIOR = 10.0
 SUCCESS_PLACES, SUCCESS_RATE = 10, 5e-4
 """A stack succeeds where the item is among its first ten; how fast that is noticed."""
-LIKELIHOOD_MIN = 1e-5
 EASE_UNIT, VOTES_UNIT = np.float32(5.0), np.float32(4.0)
 """What is no logarithm is brought to about the same size."""
 EASE_MIN, VOTES_MIN = np.float32(1e-3), np.float32(3e-2)
-BASE, HEAD = 5, (9, 11, 12)
-"""Places of the base rate, and of what is no logarithm, among the features."""
+BASE, TRANSITIONS, FACTORS, SITUATION, LINEAR, LINEAR_LOG, VOTES, VOTES_LOG, FAST_FACTORS = (
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    slice(11, 13),
+    13,
+    14,
+)
+"""Rows of the features; those above are the neighbours'."""
+FEATURES, HEAD = 15, (LINEAR, 11, 12)
+"""How many there are, and which of them are no logarithms."""
+FAST_DECAY = 0.7
+"""The factorization is asked once more, with more weight for what is newest in a sequence."""
 TIE = np.float32(1e-3)
 """What has no vote at all is ranked by its base rate."""
-ALWAYS_WEIGHED, WEIGHED_EVERY = 16_384, 8
-"""The weights take a step at each of the first baskets, then at every few: they have settled, and a step costs a question."""
+SOON, WEIGHED_SOON, WEIGHED_EVERY = 16_384, 3, 16
+"""The weights take a step at one in so many of the first examples and of the later ones: they settle, and a step costs a question."""
+SHARED_EVERY = 8
+"""Other lengths of context than the one at hand move at one in so many steps, by all that they were given since."""
 COLD_EVERY = 12
 """And one example of so many is asked once more, with nothing but its situation at hand."""
 
@@ -86,12 +101,9 @@ class Combination(Ranker):
         self.prequential = prequential
         for part in PARTS:
             getattr(self, part).vocabulary = self.vocabulary
-        features = len(self.features(()))
-        self._stacks = [
-            _Stack(np.arange(features), self),
-            _Stack(np.array([features - 5, features - 3, features - 2]), self),
-        ]
-        self._examples = 0
+        self._features = np.empty((FEATURES, 64), dtype=np.float32)
+        self._stacks = [_Stack(np.arange(FEATURES), self), _Stack(np.array(HEAD), self)]
+        self._examples = self._weighed = 0
 
     def begin(self, *, ordered: bool = False) -> None:
         """See `Ranker.begin`."""
@@ -105,32 +117,30 @@ class Combination(Ranker):
             getattr(self, part).forget(numbers)
 
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
-        """What the weights are for: shape (features, len(self.vocabulary))."""
-        items, attributes = self._split(context)
+        """What the weights are for, until the next question: shape (FEATURES, len(self.vocabulary))."""
+        items, attributes = self.vocabulary.split(context)
+        size = len(self.vocabulary)
+        if size > self._features.shape[1]:
+            self._features = np.empty((FEATURES, 2 * size), dtype=np.float32)
+        out = self._features[:, :size]
+        self.neighbours.features(items, out[:TRANSITIONS])
+        if items:
+            self.transitions.features(items, out[TRANSITIONS : TRANSITIONS + 1])
+        else:
+            out[TRANSITIONS] = out[BASE]
+        out[SITUATION] = self.situation.scores(attributes) if attributes else out[BASE]
+        out[[FACTORS, FAST_FACTORS]] = self.factorization.activations(items, (self.factorization.decay, FAST_DECAY))
         linear = self.ease.scores(items)
+        np.multiply(linear, EASE_UNIT, out=out[LINEAR])
+        np.log(np.maximum(linear, EASE_MIN), out=out[LINEAR_LOG])
         votes = self.sessions.votes(items)
-        near = self.neighbours.features(items)
-        return np.vstack(
-            [
-                near,
-                self.transitions.features(items)[:1] if items else near[-1:],
-                self.factorization.scores(items)[None],
-                self.situation.scores(attributes)[None] if attributes else near[-1:],
-                linear[None] * EASE_UNIT,
-                np.log(np.maximum(linear, EASE_MIN))[None],
-                votes * VOTES_UNIT,
-                np.log(votes[:1] + VOTES_MIN * np.exp(near[-1:])),
-            ]
-        )
-
-    def _split(self, context: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Items and attributes: four attributes beside one item would drown it in a common mean."""
-        rankable = self.vocabulary.rankable()
-        return [n for n in context if rankable[n]], [n for n in context if not rankable[n]]
+        np.multiply(votes, VOTES_UNIT, out=out[VOTES])
+        np.log(votes[0] + VOTES_MIN * np.exp(out[BASE]), out=out[VOTES_LOG])
+        return out
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
-        bucket = _bucket(len(self._split(context)[0]))
+        bucket = _bucket(len(self.vocabulary.split(context)[0]))
         features = self.features(context)
         whole, head = self._stacks
         if bucket == 0 or not self.ranks_by_head():
@@ -160,7 +170,7 @@ class Combination(Ranker):
         self._examples += 1
         if self._is_due() and self.neighbours.knows(target):
             self._weigh(context, target)
-        items, attributes = self._split(context)
+        items, attributes = self.vocabulary.split(context)
         self._weigh_cold(attributes, [target])
         for part in (self.neighbours, self.transitions, self.factorization, self.ease, self.sessions):
             part.learn(items, target)
@@ -168,12 +178,12 @@ class Combination(Ranker):
 
     def learn_set(self, numbers: Sequence[int]) -> None:
         """See `Ranker.learn_set`: the weights learn from one item of the set in turn, the rankers from each."""
-        basket, attributes = self._split(numbers)
+        basket, attributes = self.vocabulary.split(numbers)
         self._examples += 1
         if len(basket) > 1 and self._is_due():
             known = [number for number in basket if self.neighbours.knows(number)]
             if known:
-                asked = known[self._examples // WEIGHED_EVERY % len(known)]
+                asked = known[self._weighed % len(known)]
                 self._weigh([number for number in numbers if number != asked], asked)
         self._weigh_cold(attributes, basket)
         for part in (self.neighbours, self.factorization, self.ease, self.sessions):
@@ -200,28 +210,28 @@ class Combination(Ranker):
                 self._weigh(attributes, known[self._examples // COLD_EVERY % len(known)])
 
     def _is_due(self) -> bool:
-        if not self.prequential:
-            return False
-        return self._examples <= ALWAYS_WEIGHED or self._examples % WEIGHED_EVERY == 0
+        return self.prequential and self._examples % (WEIGHED_SOON if self._examples <= SOON else WEIGHED_EVERY) == 0
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
         allowed = self.vocabulary.rankable()
         allowed[list(context)] = False
         if allowed[target]:
             features = self.features(context)
-            bucket = _bucket(len(self._split(context)[0]))
+            bucket = _bucket(len(self.vocabulary.split(context)[0]))
+            self._weighed += 1
             for stack in self._stacks:
-                stack.learn(features, bucket, target, allowed)
+                stack.learn(features, bucket, target, allowed, every=self._weighed % SHARED_EVERY == 0)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
         own: dict[str, NDArray[np.generic]] = {
             "ordered": np.array([self.ordered]),
-            "examples": np.array([self._examples]),
+            "examples": np.array([self._examples, self._weighed]),
         }
         for number, stack in enumerate(self._stacks):
             own[f"weights{number}"] = stack.weights.copy()
             own[f"curvature{number}"] = stack.curvature.copy()
+            own[f"gradient{number}"] = stack.gradient.copy()
             own[f"success{number}"] = np.array([stack.success])
         parts = {f"{part}.{name}": array for part in PARTS for name, array in getattr(self, part).arrays().items()}
         return {**own, **parts}
@@ -229,10 +239,11 @@ class Combination(Ranker):
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
         self.ordered = float(arrays["ordered"][0])
-        self._examples = int(arrays["examples"][0])
+        self._examples, self._weighed = (int(count) for count in arrays["examples"])
         for number, stack in enumerate(self._stacks):
             stack.weights = np.array(arrays[f"weights{number}"], dtype=np.float32)
             stack.curvature = np.array(arrays[f"curvature{number}"], dtype=np.float64)
+            stack.gradient = np.array(arrays[f"gradient{number}"], dtype=np.float64)
             stack.success = float(arrays[f"success{number}"][0])
         for part in PARTS:
             prefix = f"{part}."
@@ -255,6 +266,7 @@ class _Stack:
         self.shared_rate = ranker.shared_rate
         self.weights = np.full((len(BUCKETS), len(chosen)), START_WEIGHT, dtype=np.float32)
         self.curvature = np.zeros((len(BUCKETS), len(chosen), len(chosen)))
+        self.gradient = np.zeros((len(BUCKETS), len(chosen)))
         self.prior = np.eye(len(chosen)) * PRIOR
         self.success = 0.0
 
@@ -262,8 +274,18 @@ class _Stack:
         """The weighted sum of its features."""
         return self.weights[bucket] @ (features if len(self.chosen) == len(features) else features[self.chosen])
 
-    def learn(self, features: NDArray[np.float32], bucket: int, target: int, allowed: NDArray[np.bool_]) -> None:
-        """Note whether the target is among the first, then take a step on its log-likelihood."""
+    def learn(
+        self, features: NDArray[np.float32], bucket: int, target: int, allowed: NDArray[np.bool_], *, every: bool
+    ) -> None:
+        """Note whether the target is among the first, then take a step on its log-likelihood.
+
+        Args:
+            features: as the combination has them.
+            bucket: of the length of the context.
+            target: what came.
+            allowed: what could have come.
+            every: whether all other lengths take their step as well.
+        """
         if len(self.chosen) < len(features):
             features = features[self.chosen]
         scores = self.weights[bucket] @ features
@@ -271,19 +293,22 @@ class _Stack:
         if bucket:
             found = np.count_nonzero(scores >= scores[target]) <= SUCCESS_PLACES  # who says the same of all names none
             self.success += (found - self.success) * SUCCESS_RATE
-        likelihood = np.exp(scores - scores.max())
+        scores -= scores.max()
+        likelihood = np.exp(scores)
         likelihood /= likelihood.sum()
         mean = features @ likelihood
-        near = np.flatnonzero(likelihood > LIKELIHOOD_MIN)
-        part = features[:, near] - mean[:, None]  # what is left out must not make it negative
-        curvature = (part * likelihood[near]) @ part.T
+        part = features - mean[:, None]
+        curvature = (part * likelihood) @ part.T
         # Without items at hand their features say nothing about those lengths that have some.
-        share = np.full(len(BUCKETS), self.shared_rate if bucket else 0.0)
+        share = np.full((len(BUCKETS), 1), self.shared_rate if bucket else 0.0)
         share[0], share[bucket] = 0.0, 1.0
         self.curvature *= self.fade
-        self.curvature += share[:, None, None] * curvature
-        gradient = share[:, None] * (features[:, target] - mean)
-        self.weights += np.linalg.solve(self.curvature + self.prior, gradient[:, :, None])[:, :, 0].astype(np.float32)
+        self.curvature += share[:, :, None] * curvature
+        self.gradient += share * part[:, target]
+        moved = slice(None) if every else slice(bucket, bucket + 1)
+        step = np.linalg.solve(self.curvature[moved] + self.prior, self.gradient[moved, :, None])
+        self.weights[moved] += step[:, :, 0].astype(np.float32)
+        self.gradient[moved] = 0.0
 
 
 def _bucket(length: int) -> int:

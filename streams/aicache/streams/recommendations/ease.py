@@ -80,34 +80,39 @@ class Ease(Ranker):
 
     def learn_set(self, numbers: Sequence[int]) -> None:
         """See `Ranker.learn_set`."""
-        rows = [self._row(number) for number in numbers[-self.window :]]
-        if rows:
-            place = np.array(list(dict.fromkeys(rows)))
+        rows = self._rows_of(numbers[-self.window :])
+        if len(rows):
             weight = np.float32(self._scale / len(rows) ** 0.5)
-            self._gram[place[:, None], place] += weight
-            self._diagonal[place] = self._gram[place, place]
+            self._gram[rows[:, None], rows] += weight
+            self._diagonal[rows] = self._gram[rows, rows]
             self._count(len(rows))
 
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
         weight = np.float32(self._scale / (min(len(context), self.window) + 1) ** 0.5)
-        others = [self._row(item) for item in context[-self.window :]]
-        row = self._row(target)
-        others = [other for other in dict.fromkeys(others) if other != row]
-        for new in others:
-            if self._gram[new, new] == 0.0:  # it never came as a target
-                self._gram[new, new] = self._diagonal[new] = weight
+        rows = self._rows_of([*context[-self.window :], target])
+        row, others = rows[-1], rows[:-1]
+        new = others[self._gram[others, others] == 0.0]  # they never came as a target
+        self._gram[new, new] = self._diagonal[new] = weight
         self._gram[row, row] += weight
         self._diagonal[row] = self._gram[row, row]
         self._gram[row, others] += weight
         self._gram[others, row] += weight
         self._count(1)
 
-    def _row(self, item: int) -> int:
-        if item >= len(self._rows):
-            rows = np.full(max(item + 1, 2 * len(self._rows)), NO_ROW, dtype=np.int32)
+    def _rows_of(self, items: Sequence[int]) -> NDArray[np.int32]:
+        """The rows of distinct items, in their order; those that have none are given one."""
+        size = max(items, default=0) + 1
+        if size > len(self._rows):
+            rows = np.full(max(size, 2 * len(self._rows)), NO_ROW, dtype=np.int32)
             rows[: len(self._rows)] = self._rows
             self._rows = rows
+        found = self._rows[np.array(items, dtype=np.intp)]
+        if len(found) and found.min() == NO_ROW:
+            found = np.array([self._row(item) for item in items], dtype=np.int32)
+        return found
+
+    def _row(self, item: int) -> int:
         row = int(self._rows[item])
         if row >= 0:
             return row
@@ -181,13 +186,13 @@ class Ease(Ranker):
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
         result = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)  # the last one stands for NO_ROW
-        size = len(self._solved)
-        rows = [
-            row
-            for item in context[-self.window :]
-            if item < len(self._rows) and 0 <= (row := int(self._rows[item])) < size and self._solved[row] == item
-        ]
-        if rows:
+        items = np.array(context[-self.window :], dtype=np.intp)
+        items = items[items < len(self._rows)]
+        rows = self._rows[items]
+        there = (rows >= 0) & (rows < len(self._solved))
+        items, rows = items[there], rows[there]
+        rows = rows[self._solved[rows] == items]
+        if len(rows):
             result[self._solved] = self._weights.matrix[rows].sum(axis=0)
         return result[:-1]
 

@@ -86,8 +86,7 @@ class Ranker(base.Estimator):
             y: the item that came.
         """
         self.begin(ordered=True)
-        context = [item for item in _newest(x) if item != y]
-        *numbers, target = self._numbers([*context, y])
+        *numbers, target = self._numbers(_newest([*x, y]))
         self.vocabulary.use([target], numbers)
         self.learn(numbers, target)
 
@@ -104,7 +103,10 @@ class Ranker(base.Estimator):
         if len(known) == len(names):
             return known
         names = names[-self.vocabulary.capacity :]
-        missing = sum(name not in self.vocabulary for name in names)
+        known = self.vocabulary.known(names)
+        missing = len(names) - len(known)
+        if not missing:
+            return known
         if missing > self.vocabulary.room:
             self.forget(self.vocabulary.make_room(missing, keep=names))
         return [self.vocabulary.add(name) for name in names]

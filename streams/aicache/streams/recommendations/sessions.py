@@ -130,17 +130,20 @@ class SessionNeighbours(Ranker):
         if not recent:
             return result
         rarity = np.zeros(size + 1, dtype=np.float32)  # the last one stands for NOTHING
-        np.log((self._learned + 1) / (self._counts[:size] + 1) + RARITY_MIN, out=rarity[:size])
+        often = self._counts[:size].astype(np.float32) + np.float32(1)
+        np.log(np.float32(self._learned + 1) / often + np.float32(RARITY_MIN), out=rarity[:size])
         lists = [self._lists[item][: self._counts[item]] for item in recent]
-        weights = np.repeat(rarity[recent], [len(names) for names in lists])
+        weights = np.repeat(rarity[recent].astype(np.float64), [len(names) for names in lists])
         near = np.bincount(np.concatenate(lists), weights=weights)
-        candidates = np.flatnonzero(near)
+        candidates = np.flatnonzero(near > 0)
         candidates = candidates[_heaviest(near[candidates] / self._norms[candidates], 2 * self.nearest)]
-        items = self._items[candidates]
+        longest = round(float(self._norms[candidates].max()) ** 2) - 1
+        items = self._items[candidates, :longest]
         asked = np.zeros(size + 1, dtype=np.float32)
         asked[recent] = rarity[recent]
-        common = asked[items].sum(axis=1)
-        whole = rarity[items].sum(axis=1)
+        each = np.ones(longest, dtype=np.float32)
+        common = asked.take(items, mode="wrap") @ each
+        whole = rarity.take(items, mode="wrap") @ each
         nearness = common / np.sqrt(whole + 1)
         nearness[whole - common < RARITY_MIN / 2] = 0.0  # a session that has nothing else has no vote, and no seat
         keep = _heaviest(nearness, self.nearest)
@@ -149,7 +152,7 @@ class SessionNeighbours(Ranker):
             nearness /= nearness.max()
             for row, power in enumerate(POWERS):
                 weights = nearness**power
-                votes = np.bincount(named, weights=np.repeat(weights, self.length), minlength=size + 1)
+                votes = np.bincount(named, weights=np.repeat(weights, longest), minlength=size + 1)
                 result[row] = votes[1:] / weights.sum()
         return result
 

@@ -153,16 +153,27 @@ class Vocabulary:
 
     def known(self, items: Iterable[str]) -> list[int]:
         """The numbers of those that have one."""
-        return [number for item in items if (number := self._numbers.get(item)) is not None]
+        return [number for number in map(self._numbers.get, items) if number is not None]
 
     def since(self, given: int) -> NDArray[np.int64]:
         """Numbers that were given after `given` had been."""
         return np.flatnonzero(self._turns[: len(self.names)] > given)
 
+    def split(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Which numbers are items, and which are attributes of a situation."""
+        if self._attributes.isdisjoint(numbers):
+            return list(numbers), []
+        items = [number for number in numbers if number not in self._attributes]
+        return items, [number for number in numbers if number in self._attributes]
+
     def within(self, namespaces: Sequence[str]) -> NDArray[np.bool_]:
         """Which numbers belong to one of the namespaces: shape (len(self),)."""
-        wanted = [self._namespaces[name] for name in namespaces if name in self._namespaces]
-        return np.isin(self._namespace[: len(self.names)], np.array(wanted, dtype=np.int16))
+        here = self._namespace[: len(self.names)]
+        result = np.zeros(len(self.names), dtype=np.bool_)
+        for namespace in namespaces:
+            if namespace in self._namespaces:
+                result |= here == self._namespaces[namespace]
+        return result
 
     def rankable(self) -> NDArray[np.bool_]:
         """Which numbers are items, not attributes of a situation nor taken back: shape (len(self),)."""

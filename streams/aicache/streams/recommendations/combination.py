@@ -6,8 +6,8 @@ then it takes a Newton step on the log-likelihood, and only then do the rankers 
 The best likelihood is not always the best head of a ranking. So there are two stacks: of all features, and of the linear weights and
 the sessions' votes alone, which say little of the tail. Of the two, the one that lately named more items among its first ten answers.
 
-Memory: that of the rankers. Cost of an example: that of the rankers, and of a question at one in three, later at one in sixteen. Cost of a question:
-that of the rankers, a logarithm for each item and feature, and a product of features and weights.
+Memory: that of the rankers. Cost of an example: that of the rankers, and of a question at one in three, later at one in sixteen. Cost of a
+question: that of the rankers, a logarithm for each item and feature, and a product of features and weights.
 """
 
 from collections.abc import Mapping, Sequence

@@ -51,9 +51,11 @@ class Counting:
             time.sleep(SLOW_S)
         state.update(new)
         for item in sorted(new):
-            step.changed[item.encode()] = str(state[item]).encode()
-            record = Trend(DEPLOYMENT, item, 0, 0, float(state[item]), 0.0, "uses", None)
-            step.outputs.append(Output(topics.TRENDS.name, item.encode(), record))
+            key, count = item.encode(), state[item]
+            step.changed[key] = str(count).encode()
+            step.outputs.append(
+                Output(topics.TRENDS.name, key, Trend(DEPLOYMENT, item, 0, 0, float(count), 0.0, "uses", None))
+            )
         return step
 
 

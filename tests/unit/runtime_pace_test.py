@@ -26,7 +26,7 @@ def test_full_batches_settle_where_they_take_between_half_and_all_of_their_time(
     assert seconds >= BATCH_S / 2 - seconds_a_record or size == SIZE_MAX
 
 
-@given(st.lists(st.tuples(st.integers(0, SIZE_MAX), st.floats(0, 100), st.booleans())))
+@given(st.lists(st.tuples(st.integers(0, 2 * SIZE_MAX), st.floats(0, 600), st.booleans())))
 def test_whatever_batches_take_their_size_stays_within_its_bounds(told: list[tuple[int, float, bool]]) -> None:
     pace = Pace()
     for inputs, seconds, full in told:

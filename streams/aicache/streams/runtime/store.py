@@ -201,11 +201,11 @@ class TaskStore:
             self._produce(self._topic, key, value, self.partition)
         header = json.dumps({**self.told, "version": self._version, "offsets": dict(offsets)}, sort_keys=True).encode()
         self._produce(self._topic, OFFSETS_KEY, header, self.partition)
-        names = {output.topic: self._settings.name(output.topic) for output in step.outputs}
-        for output in step.outputs:
-            data = None if output.record is None else self._codec.encode(output.record)
-            told = (*output.headers, *headers) if output.headers or headers else ()
-            self._produce(names[output.topic], output.key, data, ANY_PARTITION, told)
+        names = {name: self._settings.name(name) for name in {output.topic for output in step.outputs}}
+        encode, produce = self._codec.encode, self._produce
+        for topic, key, record, own in step.outputs:
+            data = None if record is None else encode(record)
+            produce(names[topic], key, data, ANY_PARTITION, (*own, *headers) if own or headers else ())
         for message, error in (*bad, *step.dead):
             self._produce(*self._dead_letter(message, error), ANY_PARTITION)
 

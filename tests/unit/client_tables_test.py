@@ -184,10 +184,18 @@ def test_pieces_may_come_in_any_order_and_a_partition_may_not_know_all_items() -
 
 def test_weights_are_those_of_all_partitions_by_what_they_have_learned() -> None:
     rows = (row("pypi:a", {"pypi:b": 0.9, "pypi:c": 0.1}), row("pypi:b", {}), row("pypi:c", {}, popularity=0.3))
-    tables = read(*rows, weights("near", 10), weights("slow", 30, 1))
+    tables = read(*rows, weights("near", 10), weights("fast", 30, 1))
     assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:c", "pypi:b"]
     tables.apply(weights("near", 90))
     assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:b", "pypi:c"]
+
+
+def test_base_rates_make_up_for_what_one_partition_knows_too_little_of_but_not_for_what_several_know() -> None:
+    rows = (row("pypi:a", {"pypi:b": 0.9, "pypi:c": 0.1}), row("pypi:b", {}), row("pypi:c", {}, popularity=0.3))
+    tables = read(*rows, weights("slow", 90), row("pypi:d", {}, popularity=0.5))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:d", "pypi:c", "pypi:b"]
+    tables.apply(weights("near", 10, 1))
+    assert [found.item for found in tables.rank(["pypi:a"], "pypi")] == ["pypi:b", "pypi:c", "pypi:d"]
 
 
 def test_where_the_head_names_more_linear_weights_rank_alone() -> None:

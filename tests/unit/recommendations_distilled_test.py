@@ -157,7 +157,8 @@ def test_a_client_sees_the_features_that_the_model_sees(
     places = model.vocabulary.known(table.names)
     items = [at for at, name in enumerate(table.names) if name.startswith("tag:")]
     for at_hand in ([], GROUPS[0][:1], [ATTRIBUTE[model], *GROUPS[1][:4]], [*GROUPS[2][3:], GROUPS[3][1]]):
-        features, *_ = scoring.features_of(table, [table.numbers[name] for name in at_hand], table.weighed().ordered)
+        numbers = [table.numbers[name] for name in at_hand]
+        features = scoring.features_of(table, numbers, table.weighed().ordered).values
         wanted = model.features(model.vocabulary.known(at_hand))[list(KEPT)][:, places]
         vectors = FEATURES.index("vectors")
         wanted[vectors] += (features - wanted)[vectors, items].mean()  # the model leaves out what is the same for all
@@ -175,7 +176,7 @@ def test_what_the_row_of_an_attribute_does_not_name_is_lifted_as_the_rest() -> N
         language = n % 2
         model.learn_basket([f"language:l{language}", f"tag:{language}-{n // 2 % 200}"])
     table = followed(model).table()
-    features, *_ = scoring.features_of(table, [table.numbers["language:l1"]], 0.0)
+    features = scoring.features_of(table, [table.numbers["language:l1"]], 0.0).values
     lift = features[FEATURES.index("situation")] - features[FEATURES.index("slow")]
     told = table.rows[table.numbers["language:l1"]].neighbours
     named = np.isin(np.arange(len(lift)), told)

@@ -39,7 +39,10 @@ POPULARITY = np.float32(1e-3)
 """What popularity adds to weights that add up: it decides where they say nothing."""
 START: FloatArray = np.array([0.5, 0.0, 0.0, 0.05, 0.1, 0.0, 0.1, 0.5, 0.4], dtype=np.float32)
 """Weights where none have been told."""
-SLOW, LINEAR = FEATURES.index("slow"), FEATURES.index("linear")
+SLOW, SITUATION, LINEAR = (FEATURES.index(name) for name in ("slow", "situation", "linear"))
+SURE = [FEATURES.index("middle"), SLOW]
+"""Base rates that make up for what a partition's model, from its people alone, says of items that it knows little of. They weigh nothing
+where what several partitions say has been put together: that is surer, and with them worse."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,8 +235,25 @@ def table_scores(table: Table, at_hand: Sequence[int], *, probabilities: bool) -
     return scores
 
 
-def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> tuple[FloatArray, int, NDArray[np.bool_]]:
-    """What is weighed: shape (len(FEATURES), n); how many items are at hand; which numbers a row names that is at hand.
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What is weighed.
+
+    Attributes:
+        values: shape (len(FEATURES), n).
+        length: how many items are at hand.
+        situated: whether something is known of the situation; where not, its feature is the slow base rate.
+        named: which numbers a row names that is at hand, shape (n,).
+    """
+
+    values: FloatArray
+    length: int
+    situated: bool
+    named: NDArray[np.bool_]
+
+
+def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> Features:
+    """What is weighed.
 
     Args:
         table: learned from usage.
@@ -249,11 +269,11 @@ def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> tuple[F
     near = rows[-round(ordered * RECENT + (1 - ordered) * BASKET) :]
     last = rows[-max(round(ordered + (1 - ordered) * BASKET), 1) :]
     linear = _added([(row.neighbours, row.linear) for row in rows], size)
-    features = np.stack(
+    values = np.stack(
         [
             _pooled([(row.neighbours, *row.near()) for row in near], slow, logs[2]),
             *logs[:3],
-            _pooled([(row.neighbours, *row.next()) for row in last], in_order, logs[2]),
+            _pooled([(row.neighbours, *row.next()) for row in last], in_order, logs[3 if items else 2]),
             _likely(table, items, size, ordered),
             _lifted(situation, slow, logs[2]),
             linear * LINEAR_UNIT,
@@ -263,18 +283,21 @@ def features_of(table: Table, at_hand: Sequence[int], ordered: float) -> tuple[F
     named = np.zeros(size, dtype=np.bool_)
     for row in (*rows, *situation):
         named[row.neighbours] = True
-    return features, len(items), named
+    return Features(values, len(items), bool(situation), named)
 
 
 def _combined(table: Table, at_hand: Sequence[int], popularity: FloatArray) -> FloatArray:
     """The worker's combination, as far as tables go."""
     weighing = table.weighed()
-    features, length, seen = features_of(table, at_hand, weighing.ordered)
-    if weighing.head and length:
-        scores = features[LINEAR] + TIE * features[SLOW]
+    found = features_of(table, at_hand, weighing.ordered)
+    if weighing.head and found.length:
+        scores = found.values[LINEAR] + TIE * found.values[SLOW]
     else:
-        scores = weighing.weights[np.searchsorted(LENGTHS, length, side="right") - 1] @ features
-    seen |= popularity > 0
+        weights = weighing.weights[np.searchsorted(LENGTHS, found.length, side="right") - 1].copy()
+        if len(table.weighing) > 1 and found.length:
+            weights[SURE if found.situated else [*SURE, SITUATION]] = 0.0
+        scores = weights @ found.values
+    seen = found.named | (popularity > 0)
     for told in table.partitions.values():
         seen[: len(told.clocks)] |= told.clocks[: len(seen)] >= 0
     scores[~seen] = -np.inf

@@ -16,7 +16,7 @@ from aicache.streams.recommendations.ranker import Ranker, Scores, grown
 
 ADAGRAD_START = 1e-2
 INITIAL_SPREAD = 0.1
-TARGETS_A_BATCH, BATCH_MAX = 2_000, 16
+TARGETS_A_BATCH, BATCH_MAX = 2_000, 32
 """A step waits for one more target with each so many that were learned: the more is known, the less the newest changes."""
 LEARNED = ("input", "output", "bias", "input_sum", "output_sum", "bias_sum")
 

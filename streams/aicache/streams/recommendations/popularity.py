@@ -69,7 +69,7 @@ class ContextPopularity(Ranker):
         """Distinct items came in a situation: their numbers, and those of its attributes."""
         if not items:
             return
-        size, places, unit = max(items) + 1, list(items), np.float32(self._scale)
+        size, places, unit = max(items) + 1, np.array(items, dtype=np.intp), np.float32(self._scale)
         self._all = grown(self._all, size)
         self._all[places] += unit
         for attribute in attributes:

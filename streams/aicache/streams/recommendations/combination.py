@@ -50,12 +50,13 @@ FAST_DECAY = 0.7
 """The factorization is asked once more, with more weight for what is newest in a sequence."""
 TIE = np.float32(1e-3)
 """What has no vote at all is ranked by its base rate."""
-SOON, WEIGHED_SOON, WEIGHED_EVERY = 16_384, 3, 32
-"""The weights take a step at one in so many of the first examples and of the later ones: they settle, and a step costs a question."""
+WEIGHED_SOON, WEIGHED_LATE, WEIGHED_ONCE_MORE = 3, 32, 2_048
+"""The weights take a step at one in so many examples, at first and at last, and at one less with each so many: they settle, and a step
+costs a question."""
 SHARED_EVERY = 8
 """Other lengths of context than the one at hand move at one in so many steps, by all that they were given since."""
-COLD_SOON, COLD_EVERY = 12, 128
-"""And one example of so many is asked once more, with nothing but its situation at hand."""
+COLD = 4
+"""For one step in so many, an example is asked once more, with nothing but its situation at hand."""
 
 
 class Combination(Ranker):
@@ -168,7 +169,7 @@ class Combination(Ranker):
     def learn(self, context: Sequence[int], target: int) -> None:
         """See `Ranker.learn`."""
         self._examples += 1
-        if self._is_due(WEIGHED_SOON, WEIGHED_EVERY) and self.neighbours.knows(target):
+        if self._is_due() and self.neighbours.knows(target):
             self._weigh(context, target)
         items, attributes = self.vocabulary.split(context)
         self._weigh_cold(attributes, [target])
@@ -180,7 +181,7 @@ class Combination(Ranker):
         """See `Ranker.learn_set`: the weights learn from one item of the set in turn, the rankers from each."""
         basket, attributes = self.vocabulary.split(numbers)
         self._examples += 1
-        if len(basket) > 1 and self._is_due(WEIGHED_SOON, WEIGHED_EVERY):
+        if len(basket) > 1 and self._is_due():
             known = [number for number in basket if self.neighbours.knows(number)]
             if known:
                 asked = known[self._weighed % len(known)]
@@ -204,13 +205,14 @@ class Combination(Ranker):
 
     def _weigh_cold(self, attributes: Sequence[int], items: Sequence[int]) -> None:
         """Weights for when nothing is at hand but a situation: examples seldom are so, and are asked as if they were."""
-        if attributes and self._is_due(COLD_SOON, COLD_EVERY):
+        if attributes and self._is_due(COLD):
             known = [number for number in items if self.neighbours.knows(number)]
             if known:
                 self._weigh(attributes, known[self._weighed % len(known)])
 
-    def _is_due(self, soon: int, later: int) -> bool:
-        return self.prequential and self._examples % (soon if self._examples <= SOON else later) == 0
+    def _is_due(self, rarer: int = 1) -> bool:
+        every = min(max(self._examples // WEIGHED_ONCE_MORE, WEIGHED_SOON), WEIGHED_LATE)
+        return self.prequential and self._examples % (rarer * every) == 0
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
         allowed = self.vocabulary.rankable()

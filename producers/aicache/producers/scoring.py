@@ -30,7 +30,7 @@ RATE_MIN = np.float32(1e-3)
 DECAY = 0.9
 """Weight of an item at hand relative to the next newer one of a sequence, among vectors."""
 ORDERED_MIN = 0.05
-STEPS, STRIDE, RANKED_MAX = 8, 2.0, 16_384
+STEPS, STRIDE, RANKED_MAX = 8, 2.0, 12_288
 """The newest of a sequence's own events that count, and how much more than among everybody's; so many items are ranked for them at most."""
 LINEAR_UNIT, LINEAR_MIN = np.float32(5.0), np.float32(1e-3)
 """Linear weights are brought to the size of logarithms; below this they are all alike."""

@@ -45,13 +45,29 @@ def commands(data: Path | None, scratch: Path) -> list[list[str]]:
     return found
 
 
+def recommendations(data: Path, scratch: Path) -> list[list[str]]:
+    """The command lines of recommend.py, whose files are made first."""
+    protocols = {
+        "ml-100k": ["prequential"],
+        "ask-ubuntu-tags": ["hold-one", "--epsilon", "4"],
+        "app-libraries": ["hidden", "--hidden", str(scratch / "app-libraries-hidden.csv"), "--epsilon", "4"],
+    }
+    found = []
+    for name, protocol in protocols.items():
+        if (data / name).is_dir():
+            file = str(scratch / f"{name}.csv")
+            subprocess.run([sys.executable, str(HERE / "adapters.py"), name, str(data / name), file], check=True)
+            found.append(["recommend.py", file, "--protocol", *protocol])
+    return found
+
+
 def main() -> None:
     if len(sys.argv) > 2:
         sys.exit(__doc__)
     data = Path(sys.argv[1]).absolute() if len(sys.argv) == 2 else None
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for command in commands(data, Path(scratch)):
+        for command in [*commands(data, Path(scratch)), *(recommendations(data, Path(scratch)) if data else [])]:
             print(" ".join(command), file=sys.stderr, flush=True)
             done = subprocess.run([sys.executable, str(HERE / command[0]), *command[1:], "--json"], check=False)
             failed += done.returncode != 0

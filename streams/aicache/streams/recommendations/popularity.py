@@ -69,9 +69,10 @@ class ContextPopularity(Ranker):
         """Distinct items came in a situation: their numbers, and those of its attributes."""
         if not items:
             return
-        size, places, unit = max(items) + 1, np.array(items, dtype=np.intp), np.float32(self._scale)
+        size, unit = max(items) + 1, np.float32(self._scale)
         self._all = grown(self._all, size)
-        self._all[places] += unit
+        for item in items:  # few: one by one is faster than all at once
+            self._all[item] += unit
         for attribute in attributes:
             counts = self._within.get(attribute)
             if counts is None:
@@ -80,8 +81,9 @@ class ContextPopularity(Ranker):
                     del self._within[lightest], self._sums[lightest]
                 counts, self._sums[attribute] = np.zeros(64, dtype=np.float32), 0.0
             self._within[attribute] = counts = grown(counts, size)
-            counts[places] += unit
-            self._sums[attribute] += self._scale * len(places)
+            for item in items:
+                counts[item] += unit
+            self._sums[attribute] += self._scale * len(items)
 
     def row(self, attribute: int) -> tuple[float, NDArray[np.int64], NDArray[np.float32]]:
         """How many items came with an attribute, decayed; which, and how often each."""

@@ -100,8 +100,9 @@ class Combination(Ranker):
         self.half_life = half_life
         self.shared_rate = shared_rate
         self.prequential = prequential
-        for part in PARTS:
-            getattr(self, part).vocabulary = self.vocabulary
+        self._parts: list[Ranker] = [getattr(self, part) for part in PARTS]
+        for part in self._parts:
+            part.vocabulary = self.vocabulary
         self._features = np.empty((FEATURES, 64), dtype=np.float32)
         self._stacks = [_Stack(np.arange(FEATURES), self), _Stack(np.array(HEAD), self)]
         self._examples = self._weighed = 0
@@ -109,13 +110,14 @@ class Combination(Ranker):
     def begin(self, *, ordered: bool = False) -> None:
         """See `Ranker.begin`."""
         super().begin(ordered=ordered)
-        for part in PARTS:
-            getattr(self, part).begin(ordered=ordered)
+        for part in self._parts:
+            part.ordered = self.ordered
+            part.fade()
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
         """See `Ranker.forget`."""
-        for part in PARTS:
-            getattr(self, part).forget(numbers)
+        for part in self._parts:
+            part.forget(numbers)
 
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """What the weights are for, until the next question: shape (FEATURES, len(self.vocabulary))."""
@@ -235,8 +237,9 @@ class Combination(Ranker):
             own[f"curvature{number}"] = stack.curvature.copy()
             own[f"gradient{number}"] = stack.gradient.copy()
             own[f"success{number}"] = np.array([stack.success])
-        parts = {f"{part}.{name}": array for part in PARTS for name, array in getattr(self, part).arrays().items()}
-        return {**own, **parts}
+        for name, part in zip(PARTS, self._parts, strict=True):
+            own.update({f"{name}.{key}": array for key, array in part.arrays().items()})
+        return own
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Ranker.restore`."""
@@ -247,11 +250,9 @@ class Combination(Ranker):
             stack.curvature = np.array(arrays[f"curvature{number}"], dtype=np.float64)
             stack.gradient = np.array(arrays[f"gradient{number}"], dtype=np.float64)
             stack.success = float(arrays[f"success{number}"][0])
-        for part in PARTS:
-            prefix = f"{part}."
-            getattr(self, part).restore(
-                {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            )
+        for name, part in zip(PARTS, self._parts, strict=True):
+            prefix = f"{name}."
+            part.restore({key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)})
 
 
 class _Stack:

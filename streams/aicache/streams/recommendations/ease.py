@@ -69,9 +69,8 @@ class Ease(Ranker):
         self._examples = 0
         self._since = 0
 
-    def begin(self, *, ordered: bool = False) -> None:
-        """See `Ranker.begin`."""
-        super().begin(ordered=ordered)
+    def fade(self) -> None:
+        """See `Ranker.fade`."""
         self._scale *= self._growth
         if self._scale > SCALE_MAX:
             self._gram *= np.float32(1.0 / self._scale)

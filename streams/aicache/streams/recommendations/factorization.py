@@ -160,7 +160,7 @@ class Factorization(Ranker):
         self._bias[moved] += (error * rate).sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
         output = self._output[moved]
         back = error @ output
-        self._output_sum[moved] += _mean_square(hidden) @ square
+        self._output_sum[moved] += np.einsum("i,ij->j", _mean_square(hidden), square)
         output += (error * rate / np.sqrt(self._output_sum[moved] + ADAGRAD_START)).T @ hidden
         self._output[moved] = output
         if len(items):

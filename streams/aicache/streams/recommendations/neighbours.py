@@ -64,9 +64,8 @@ class Neighbours(Ranker):
         self._counts = np.zeros((speeds, 64, width), dtype=np.float32)
         self._slots: list[dict[int, int]] = []
 
-    def begin(self, *, ordered: bool = False) -> None:
-        """Let everything fade by one event."""
-        super().begin(ordered=ordered)
+    def fade(self) -> None:
+        """See `Ranker.fade`."""
         self._scale *= self._growth
         if self._scale[self._fastest] > SCALE_MAX:
             inverse = (1.0 / self._scale).astype(np.float32)

@@ -46,9 +46,8 @@ class ContextPopularity(Ranker):
         self._within: dict[int, NDArray[np.float32]] = {}
         self._sums: dict[int, float] = {}  # of the counts within
 
-    def begin(self, *, ordered: bool = False) -> None:
-        """See `Ranker.begin`."""
-        super().begin(ordered=ordered)
+    def fade(self) -> None:
+        """See `Ranker.fade`."""
         self._scale *= self._growth
         if self._scale > SCALE_MAX:
             inverse = np.float32(1.0 / self._scale)

@@ -66,12 +66,16 @@ class Ranker(base.Estimator):
         """Forget what is known of these numbers, which are in rising order: they are given to other names."""
 
     def begin(self, *, ordered: bool = False) -> None:
-        """A new basket or event begins: the moment at which what is old fades by one step.
+        """A new basket or event begins.
 
         Args:
             ordered: whether it is one event of a sequence. What is mostly so decides how much the order of a context counts.
         """
         self.ordered += (float(ordered) - self.ordered) * ORDERED_RATE
+        self.fade()
+
+    def fade(self) -> None:
+        """What is old weighs less by one step: by nothing where a ranker has no use for it."""
 
     def learn_set(self, numbers: Sequence[int]) -> None:
         """Learn a set in which each came with all the others; the numbers are distinct."""

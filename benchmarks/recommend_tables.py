@@ -12,10 +12,12 @@ from aicache.producers.scoring import table_scores
 from aicache.producers.tables import Tables
 from aicache.schemas.records import ItemTable, ItemVectors, TableWeights
 from aicache.schemas.tables import PIECE
-from aicache.streams.recommendations import counts, logic
+from aicache.streams.recommendations import counts
 from aicache.streams.recommendations.combination import Combination
 from aicache.streams.recommendations.distilled import PIECES
 from aicache.streams.recommendations.merging import Merging
+from aicache.streams.recommendations.state import State, touch
+from aicache.streams.recommendations.telling import publish, publish_vectors
 from aicache.streams.runtime.contract import Batch, Message, Step
 
 DEPLOYMENT = "benchmark"
@@ -33,14 +35,14 @@ class ClientTables:
         self.fold = Merging()
         self.state = self.fold.empty(0)
         self.client = Tables(DEPLOYMENT)
-        self.partition = logic.State(model)
+        self.partition = State(model)
         self.offset = 0
         self._places: NDArray[np.int64] | None = None  # of the table's items, when somebody has asked for them
 
     def told(self, names: list[str]) -> None:
         """The model has learned an example with these items."""
         self.partition.examples += 1
-        logic._touch(self.partition, [names, []])
+        touch(self.partition, [names, []])
         if counts.is_due(self.partition.examples, self.partition.published):
             self.publish()
         if self.partition.examples - self.partition.vectors >= counts.VECTORS_EVERY:
@@ -49,13 +51,13 @@ class ClientTables:
     def publish(self) -> None:
         """Rows of what has changed go to the client."""
         step = Step()
-        logic._publish(self.partition, DEPLOYMENT, 0, step)
+        publish(self.partition, DEPLOYMENT, 0, step)
         self._hand_over(step)
 
     def publish_vectors(self) -> None:
         """Vectors whose turn it is go to the client."""
         step = Step()
-        logic._publish_vectors(self.partition, DEPLOYMENT, 0, step)
+        publish_vectors(self.partition, DEPLOYMENT, 0, step)
         self._hand_over(step)
 
     def _hand_over(self, step: Step) -> None:

@@ -13,7 +13,8 @@ from aicache.schemas.records import (
     UsageBatch,
     UsageEvent,
 )
-from aicache.streams.recommendations import counts, feedback, logic
+from aicache.streams.recommendations import counts, feedback
+from aicache.streams.recommendations import state as state_module
 from aicache.streams.recommendations.feedback import ON, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.merging import Merging
@@ -28,7 +29,7 @@ SEEDS = 4
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots, publications and closings come often enough to fall between faults."""
-    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
+    monkeypatch.setattr(state_module, "SNAPSHOT_EVERY", 40)
     monkeypatch.setattr(counts, "FIRST", 15)
     monkeypatch.setattr(counts, "PERIOD_MS", 9_000)
     monkeypatch.setattr(counts, "VECTORS_EVERY", 15)

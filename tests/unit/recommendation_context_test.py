@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
-from aicache.streams.recommendations.logic import Recommendations, State
+from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.person import Person
+from aicache.streams.recommendations.state import State
 from aicache.streams.runtime.contract import Batch, Message
 from support.folds import play
 

@@ -8,6 +8,7 @@ import pytest
 from aicache.privacy.errors import LocalError
 from aicache.schemas.records import Recommendation, UsageBatch, UsageEvent
 from aicache.streams.recommendations import logic
+from aicache.streams.recommendations import state as state_module
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.snapshot import pack, unpack
 from aicache.streams.runtime.contract import Batch, Message, Step
@@ -55,7 +56,7 @@ def test_batches_cut_in_other_places_give_the_same_outputs_and_changelog() -> No
 def test_a_worker_that_loads_the_changelog_goes_on_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch, snapshot_every: int
 ) -> None:
-    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", snapshot_every)
+    monkeypatch.setattr(state_module, "SNAPSHOT_EVERY", snapshot_every)
     log = messages(50)
     state, steps = play(FOLD, [10, 20], log)
     again = FOLD.load(0, changelog(steps).items(), FOLD.version)
@@ -64,8 +65,8 @@ def test_a_worker_that_loads_the_changelog_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_snapshot_comes_after_fewer_examples_where_they_come_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 40)
-    monkeypatch.setattr(logic, "SNAPSHOT_LEAST", 10)
+    monkeypatch.setattr(state_module, "SNAPSHOT_EVERY", 40)
+    monkeypatch.setattr(state_module, "SNAPSHOT_LEAST", 10)
     for pause_ms, kept in ((100, [10, 50, 90]), (3_500, [10, 46, 82]), (20_000, list(range(10, 101, 10)))):
         log = [message._replace(timestamp_ms=10**9 + n * pause_ms) for n, message in enumerate(messages(50))]
         state, seen = FOLD.empty(0), []

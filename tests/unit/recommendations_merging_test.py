@@ -19,7 +19,8 @@ from aicache.schemas.records import (
     UsageEvent,
 )
 from aicache.schemas.tables import FEATURES, LENGTHS, PARTITIONS_MAX
-from aicache.streams.recommendations import counts, logic
+from aicache.streams.recommendations import counts, telling
+from aicache.streams.recommendations import state as state_module
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.merging import (
     AFTER_HALF_LIFE,
@@ -277,7 +278,7 @@ def test_tables_of_two_partitions_are_nearly_those_of_one_that_saw_everybody(mon
 
 def test_rows_come_again_after_a_restart_as_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a snapshot falls between two publications; and vectors with them."""
-    monkeypatch.setattr(logic, "SNAPSHOT_EVERY", 70)
+    monkeypatch.setattr(state_module, "SNAPSHOT_EVERY", 70)
     monkeypatch.setattr(counts, "PERIOD_MS", 0)
     monkeypatch.setattr(counts, "VECTORS_EVERY", 20)
     fold, told = Recommendations(), crowd(1, 160)
@@ -301,7 +302,7 @@ def test_vectors_are_told_every_so_many_examples_and_not_too_often(monkeypatch: 
 
 def test_a_publication_is_bounded_and_no_item_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """One item is touched all the time, others once."""
-    monkeypatch.setattr(logic, "ROWS_MAX", 4)
+    monkeypatch.setattr(telling, "ROWS_MAX", 4)
     monkeypatch.setattr(counts, "PERIOD_MS", 0)
     monkeypatch.setattr(counts, "FIRST", 10)
     log = [usage(n, n, "tag:often", f"tag:once{min(n, 15)}") for n in range(100)]

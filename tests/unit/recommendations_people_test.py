@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from aicache.schemas.records import FeedbackSums, ItemCount, Recommendation, UsageBatch, UsageEvent
-from aicache.streams.recommendations import counts, feedback, logic
+from aicache.streams.recommendations import counts, feedback
 from aicache.streams.recommendations.feedback import OBSERVE, ON, WINDOW_MS, Policy
 from aicache.streams.recommendations.logic import Recommendations
 from aicache.streams.recommendations.off_policy import ONE, TERMS
 from aicache.streams.recommendations.person import ITEM_MAX, ITEMS_MAX, NAMES_MAX, NAMES_SCARCE, Person
 from aicache.streams.recommendations.person import WINDOW_MS as TEACHING_MS
+from aicache.streams.recommendations.state import State
 from aicache.streams.recommendations.vocabulary import Vocabulary
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.folds import changelog, play
@@ -50,7 +51,7 @@ def crowd(people: int, random: np.random.Generator) -> list[Message]:
 # ---------------------------------------------------------------- flood
 
 
-def table(state: logic.State, item: str) -> dict[str, float]:
+def table(state: State, item: str) -> dict[str, float]:
     """The row of an item as it is published, the likeliest first."""
     [output] = counts.rows(state.model, {item}, "test", 0, state.examples)
     assert isinstance(output.record, ItemCount)

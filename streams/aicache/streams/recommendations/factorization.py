@@ -7,6 +7,7 @@ Memory: 8·dimension bytes an item. Cost of an example or a question: dimension 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain, islice
 
 import numpy as np
@@ -141,14 +142,14 @@ class Factorization(Ranker):
         vectors = self._input[items]
         hidden = weights @ vectors
         rates = [self.event_rate if context or len(those) == 1 else self.rate for context, those in examples]
-        rate = np.repeat(np.array(rates, dtype=np.float32), [len(those) for _, those in examples])[:, None]
+        rate = np.repeat(np.array(rates, dtype=np.float32), [len(those) for _, those in examples])
 
         likely = self._answers(hidden)
         likely += self._bias[:size]
         likely[:, items] = np.where(weights, -np.inf, likely[:, items])  # what is at hand is no candidate
         likely -= likely.max(axis=1, keepdims=True)
         np.exp(likely, out=likely)
-        likely /= likely.sum(axis=1, keepdims=True)
+        likely *= 1.0 / likely.sum(axis=1, keepdims=True)
         above = likely.max(axis=0) > self.threshold
         above[targets] = True
         moved = np.flatnonzero(above)
@@ -157,16 +158,18 @@ class Factorization(Ranker):
 
         square = np.square(error)
         self._bias_sum[moved] += square.sum(axis=0)
-        self._bias[moved] += (error * rate).sum(axis=0) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
+        self._bias[moved] += np.einsum("i,ij->j", rate, error) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
         output = self._output[moved]
         back = error @ output
         self._output_sum[moved] += np.einsum("i,ij->j", _mean_square(hidden), square)
-        output += (error * rate / np.sqrt(self._output_sum[moved] + ADAGRAD_START)).T @ hidden
+        error *= rate[:, None]
+        error /= np.sqrt(self._output_sum[moved] + ADAGRAD_START)
+        output += error.T @ hidden
         self._output[moved] = output
         if len(items):
             gradient = weights.T @ back
             self._input_sum[items] += _mean_square(gradient)
-            vectors += (weights.T @ (back * rate)) / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
+            vectors += (weights.T @ (back * rate[:, None])) / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
             self._input[items] = vectors
 
     def _answers(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,9 +195,7 @@ class Factorization(Ranker):
             if context:
                 weights[row, place] = newest[len(names) - 1 :: -1] / norms[len(names) - 1]
             elif len(those) > 1:
-                block = np.full((len(those), len(those)), (len(those) - 1) ** -0.5, dtype=np.float32)
-                np.fill_diagonal(block, 0.0)
-                weights[row : row + len(those), place] = block
+                weights[row : row + len(those), place] = _each_from_all_others(len(those))
             row += len(those)
             start += len(names)
         return items, weights
@@ -229,6 +230,14 @@ class Factorization(Ranker):
         numbers = iter(arrays["waiting"].tolist())
         parts = [list(islice(numbers, length)) for length in arrays["waiting_lengths"].tolist()]
         self._waiting = list(zip(parts[::2], parts[1::2], strict=True))
+
+
+@cache
+def _each_from_all_others(size: int) -> NDArray[np.float32]:
+    """Weights of the items of a set in what predicts each of them: shape (size, size)."""
+    weights = np.full((size, size), (size - 1) ** -0.5, dtype=np.float32)
+    np.fill_diagonal(weights, 0.0)
+    return weights
 
 
 def _mean_square(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ def measure(kafka: KafkaSettings, workers: int, events: int, folder: Path) -> fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     figures = {}

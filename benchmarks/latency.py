@@ -6,7 +6,6 @@ The broker's first seconds are not counted: Java compiles then.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from aicache.producers.connection import KafkaSettings
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
 from aicache.schemas.records import Trend
+from report import report
 from support.counting import Counting, usage
 from support.workers import CODEC, Worker
 
@@ -83,16 +83,7 @@ def main() -> None:
         "rate_per_s": rate,
         "samples": len(found),
     }
-    if chosen.json:
-        print(json.dumps({"benchmark": "latency", **figures}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="From a client's call to a readable insight")
-    for key, value in figures.items():
-        table.add_row(key, f"{value:,.1f}")
-    Console().print(table)
+    report("latency", figures, "From a client's call to a readable insight", as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ worth. `load_s` is from the start of the process to the first answer that can be
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from aicache.producers.watermarks import watermarks
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
 from recommendations_kafka import DEPLOYMENT, EVENTS_A_RECORD, Source, Worker
+from report import report
 
 STOP_S = 60
 
@@ -102,16 +102,7 @@ def main() -> None:
         warm = phase(kafka, source, records, Path(folder))
     for name, measured in (("young", young), ("warm", warm)):
         figures |= {f"{name}_{key}": value for key, value in measured.items()}
-    if chosen.json:
-        print(json.dumps({"benchmark": "recommendations_throughput", **figures}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="The recommendations worker through Kafka")
-    for key, value in figures.items():
-        table.add_row(key, f"{value:,.1f}")
-    Console().print(table)
+    report("recommendations_throughput", figures, "The recommendations worker through Kafka", as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from recommendations_kafka import (
     usage_ends,
     wait_for_answers,
 )
+from report import report
 
 AFTER_RECORDS = 400
 """Sent at the moment of the kill."""
@@ -150,16 +151,7 @@ def main() -> None:
         kafka = broker.settings(deployment=DEPLOYMENT)
         create_topics(kafka.client_config(), kafka.prefix)
         figures = measure(kafka, chosen.events, chosen.people, Path(folder))
-    if chosen.json:
-        print(json.dumps({"benchmark": "recovery", **figures}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="A worker killed with kill -9, and its successor")
-    for key, value in figures.items():
-        table.add_row(key, str(value) if isinstance(value, bool) else f"{value:,.1f}")
-    Console().print(table)
+    report("recovery", figures, "A worker killed with kill -9, and its successor", as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ come; the clock runs from the first record to the last committed answer. On a ma
 """
 
 import argparse
-import json
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from aicache.local.kafka import EmbeddedKafka
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas.admin import create_topics
 from recommendations_kafka import DEPLOYMENT, EVENTS_A_RECORD, PARTITIONS, Source, Worker, usage_ends, wait_for_answers
+from report import report
 
 PEOPLE = 2_000
 WARM_RECORDS = 40 * PARTITIONS
@@ -54,16 +54,7 @@ def main() -> None:
             kafka = broker.settings(prefix=f"{name}.", deployment=DEPLOYMENT)
             figures[f"{name}_events_per_s"] = measure(kafka, workers, chosen.events, Path(folder))
     figures["ratio"] = figures["two_events_per_s"] / figures["one_events_per_s"]
-    if chosen.json:
-        print(json.dumps({"benchmark": "scale_out", "events": chosen.events, **figures}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title="One worker, then two")
-    for key, value in figures.items():
-        table.add_row(key, f"{value:,.2f}")
-    Console().print(table)
+    report("scale_out", {"events": chosen.events, **figures}, "One worker, then two", as_json=chosen.json, digits=2)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from aicache.schemas.convert import to_plain
 from aicache.schemas.records import PartitionOffset, Record, Task, UsageBatch, UsageEvent
 from aicache.schemas.shortcut import UNUSUAL, reader_of, writer_of
 from aicache.schemas.words import WORDS
+from support.damage import flipped
 from support.sample_records import samples
 
 CODEC = Codec()
@@ -105,10 +106,8 @@ def test_any_record_is_written_and_read_as_fastavro_does(data: st.DataObject) ->
 @pytest.mark.parametrize("name", RECORD_TYPES)
 def test_a_damaged_record_is_judged_as_before(name: str) -> None:
     data = CODEC.encode(SAMPLES[name])
-    for bit in range(0, 8 * len(data), 5):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        agrees(bytes(flipped))
+    for damaged in flipped(data, 5):
+        agrees(damaged)
     for length in range(0, len(data), 3):
         agrees(data[:length])
 
@@ -159,10 +158,8 @@ def test_older_schemas_are_read_as_fastavro_does(schema: Schema) -> None:
     fastavro.schemaless_writer(out, schema.parsed, to_plain(RECORD_TYPES[schema.record])(SAMPLES[schema.record]))
     reader_of(RECORD_TYPES[schema.record], schema.source)(out.getvalue())
     data = MARKER + schema.fingerprint + out.getvalue()
-    for bit in range(0, 8 * len(data), 5):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        agrees(bytes(flipped))
+    for damaged in flipped(data, 5):
+        agrees(damaged)
     agrees(data)
     assert not isinstance(verdict(data, whole_way=False), str)
 

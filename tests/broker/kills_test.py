@@ -72,3 +72,5 @@ def test_whatever_is_killed_every_round_is_exact_or_aborted_and_none_is_opened_t
     done = len(play.aggregates())
     play.log.until(lambda: len(play.aggregates()) > done + 1, "rounds go on afterwards", play.contribute, 120.0)
     check_rounds(play)
+    newest = max(play.aggregates().values(), key=lambda aggregate: aggregate.number)
+    assert newest.n >= fields["n_min"], "once nothing is killed any more, rounds are opened"

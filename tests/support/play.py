@@ -134,6 +134,7 @@ def check_rounds(play: Play) -> None:
     for aggregate in log.records("aicache.insights.aggregates", Aggregate):
         sums.setdefault(aggregate.round_id, set()).add(aggregate.sum)
         opened = {group.group for group in aggregate.groups if group.status == "opened"}
+        assert all(group.status == "opened" or group.reason for group in aggregate.groups)
         groups = [group for group in listed[aggregate.round_id].groups if group.group in opened]
         clients = [entry.client for group in groups for entry in group.clients]
         clear = np.sum([play.sent[aggregate.round_id][client] for client in clients], axis=0) if clients else []

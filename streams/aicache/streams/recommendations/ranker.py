@@ -16,6 +16,8 @@ from river import base
 from aicache.streams.recommendations.vocabulary import Vocabulary
 
 Scores = NDArray[np.float32]
+Numbers = Sequence[int] | NDArray[np.int64]
+"""Of items, in an order; who loops over them compiled takes them as an array."""
 Number = TypeVar("Number", np.float32, np.int32, np.int64)
 CONTEXT_MAX = 256
 """A context is cut to its newest items, whatever it is given: bounds the cost of one question."""

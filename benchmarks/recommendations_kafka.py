@@ -37,27 +37,36 @@ class Source:
         self._weights = weights / weights.sum()
         self.sent = 0
 
-    def send(self, records: int) -> None:
-        chosen = self._draw.choice(ITEMS, size=(records, EVENTS_A_RECORD, 2), p=self._weights)
-        for row in chosen.tolist():
-            person = self.sent % self._people
-            now_s = 1_700_000_000 + self.sent // 100
-            events = [
-                UsageEvent(
-                    "used", now_s, [f"pypi:p{(a + 31 * (person % 50)) % ITEMS}", f"pypi:p{b}"], [], "", 1, b"", -1, 0.0
-                )
-                for a, b in row
-            ]
-            name = person.to_bytes(16, "big")
-            batch = UsageBatch(DEPLOYMENT, name, 1, 0, "python", "", "linux", "build", "pytest@9", events)
+    def records(self, count: int) -> list[tuple[bytes, bytes, int]]:
+        """The next records: pseudonym, value and partition."""
+        chosen = self._draw.choice(ITEMS, size=(count, EVENTS_A_RECORD, 2), p=self._weights)
+        return [self._record(self.sent + number, row) for number, row in enumerate(chosen.tolist())]
+
+    def _record(self, number: int, row: list[list[int]]) -> tuple[bytes, bytes, int]:
+        person, now_s = number % self._people, 1_700_000_000 + number // 100
+        events = [
+            UsageEvent(
+                "used", now_s, [f"pypi:p{(a + 31 * (person % 50)) % ITEMS}", f"pypi:p{b}"], [], "", 1, b"", -1, 0.0
+            )
+            for a, b in row
+        ]
+        name = person.to_bytes(16, "big")
+        batch = UsageBatch(DEPLOYMENT, name, 1, 0, "python", "", "linux", "build", "pytest@9", events)
+        return name, CODEC.encode(batch), person % PARTITIONS
+
+    def write(self, records: Sequence[tuple[bytes, bytes, int]]) -> None:
+        for name, value, partition in records:
             while True:
                 try:
-                    self._producer.produce(self._topic, CODEC.encode(batch), name, partition=person % PARTITIONS)
+                    self._producer.produce(self._topic, value, name, partition=partition)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
             self.sent += 1
         assert self._producer.flush(60) == 0
+
+    def send(self, count: int) -> None:
+        self.write(self.records(count))
 
 
 @dataclass

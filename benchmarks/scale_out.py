@@ -5,42 +5,57 @@ come; the clock runs from the first record to the last committed answer. On a ma
 """
 
 import argparse
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+
 from aicache.local.kafka import EmbeddedKafka
 from aicache.producers.connection import KafkaSettings
 from aicache.schemas.admin import create_topics
+from aicache.streams.recommendations.logic import Recommendations
+from aicache.streams.runtime.direct import GROUP_PREFIX
 from recommendations_kafka import DEPLOYMENT, EVENTS_A_RECORD, PARTITIONS, Source, Worker, usage_ends, wait_for_answers
 from report import report
 
 PEOPLE = 2_000
 WARM_RECORDS = 40 * PARTITIONS
-SETTLE_ROUNDS = 3
-"""Warm-up records are answered so often before the clock starts: partitions have been spread by then."""
+SPREAD_S = 60.0
+"""Workers get so long to share the partitions."""
 
 
 def measure(kafka: KafkaSettings, workers: int, events: int, folder: Path) -> float:
     """Events a second."""
     create_topics(kafka.client_config(), kafka.prefix)
     source = Source(kafka, PEOPLE)
-    running: list[subprocess.Popen[bytes]] = []
-    for number in range(workers):
-        running.append(Worker(kafka, folder / f"{kafka.prefix}{number}.log").start(f"worker-{number}"))
-        for _ in range(SETTLE_ROUNDS):
-            source.send(WARM_RECORDS)
-            wait_for_answers(kafka, running, usage_ends(kafka))
+    logs = [folder / f"{kafka.prefix}{number}.log" for number in range(workers)]
+    running = [Worker(kafka, log).start(log.stem) for log in logs]
     try:
+        wait_until_spread(kafka, workers)
+        source.send(WARM_RECORDS)
+        wait_for_answers(kafka, running, usage_ends(kafka))
+        records = source.records(events // EVENTS_A_RECORD)
         began = time.perf_counter()
-        source.send(events // EVENTS_A_RECORD)
+        source.write(records)
         wait_for_answers(kafka, running, usage_ends(kafka))
         return events / (time.perf_counter() - began)
     finally:
         for worker in running:
             worker.terminate()
             worker.wait(30)
+
+
+def wait_until_spread(kafka: KafkaSettings, workers: int) -> None:
+    """Until each worker has its share of the partitions."""
+    admin, group = AdminClient(kafka.client_config()), kafka.name(GROUP_PREFIX + Recommendations.name)
+    until_s = time.monotonic() + SPREAD_S
+    shares: list[int] = []
+    while shares != [PARTITIONS // workers] * workers:
+        assert time.monotonic() < until_s, f"partitions are not spread: {shares}"
+        time.sleep(0.1)
+        found = admin.describe_consumer_groups([group])[group].result(SPREAD_S)
+        shares = [len(member.assignment.topic_partitions) for member in found.members if member.assignment]
 
 
 def main() -> None:

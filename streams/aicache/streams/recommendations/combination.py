@@ -10,11 +10,13 @@ Memory: that of the rankers. Cost of an example: that of the rankers, and of a q
 question: that of the rankers, a logarithm for each item and feature, and a product of features and weights.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aicache.streams.recommendations.compiled import compiled
 from aicache.streams.recommendations.ease import Ease
 from aicache.streams.recommendations.factorization import Factorization
 from aicache.streams.recommendations.neighbours import Neighbours
@@ -161,7 +163,7 @@ class Combination(Ranker):
         Around its maximum the log-likelihood is a paraboloid whose curvature is known: here is the maximum where the others weigh 0.
         """
         stack = self._stacks[0]
-        curvature = stack.curvature + stack.prior
+        curvature = stack.curvature + PRIOR * np.eye(FEATURES)
         others = np.setdiff1d(stack.chosen, kept)
         within = curvature[:, np.array(kept)[:, None], np.array(kept)]
         across = curvature[:, np.array(kept)[:, None], others]
@@ -217,14 +219,14 @@ class Combination(Ranker):
         return self.prequential and self._examples % (rarer * every) == 0
 
     def _weigh(self, context: Sequence[int], target: int) -> None:
-        allowed = self.vocabulary.rankable()
-        allowed[list(context)] = False
-        if allowed[target]:
+        hidden = ~self.vocabulary.rankable()
+        hidden[context] = True
+        if not hidden[target]:
             features = self.features(context)
             bucket = _bucket(len(self.vocabulary.split(context)[0]))
             self._weighed += 1
             for stack in self._stacks:
-                stack.learn(features, bucket, target, allowed, every=self._weighed % SHARED_EVERY == 0)
+                stack.learn(features, bucket, target, hidden, every=self._weighed % SHARED_EVERY == 0)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
@@ -270,7 +272,6 @@ class _Stack:
         self.weights = np.full((len(BUCKETS), len(chosen)), START_WEIGHT, dtype=np.float32)
         self.curvature = np.zeros((len(BUCKETS), len(chosen), len(chosen)))
         self.gradient = np.zeros((len(BUCKETS), len(chosen)))
-        self.prior = np.eye(len(chosen)) * PRIOR
         self.success = 0.0
 
     def scores(self, features: NDArray[np.float32], bucket: int) -> Scores:
@@ -278,7 +279,7 @@ class _Stack:
         return self.weights[bucket] @ (features if len(self.chosen) == len(features) else features[self.chosen])
 
     def learn(
-        self, features: NDArray[np.float32], bucket: int, target: int, allowed: NDArray[np.bool_], *, every: bool
+        self, features: NDArray[np.float32], bucket: int, target: int, hidden: NDArray[np.bool_], *, every: bool
     ) -> None:
         """Note whether the target is among the first, then take a step on its log-likelihood.
 
@@ -286,33 +287,73 @@ class _Stack:
             features: as the combination has them.
             bucket: of the length of the context.
             target: what came.
-            allowed: what could have come.
+            hidden: what could not have come.
             every: whether all other lengths take their step as well.
         """
         if len(self.chosen) < len(features):
             features = features[self.chosen]
-        scores = self.weights[bucket] @ features
-        scores[~allowed] = -np.inf
+        likelihood = self.weights[bucket] @ features
+        likelihood[hidden] = -np.inf
         if bucket:
-            found = np.count_nonzero(scores >= scores[target]) <= SUCCESS_PLACES  # who says the same of all names none
+            found = (
+                np.count_nonzero(likelihood >= likelihood[target]) <= SUCCESS_PLACES
+            )  # who says the same of all names none
             self.success += (found - self.success) * SUCCESS_RATE
-        scores -= scores.max()
-        likelihood = np.exp(scores)
+        likelihood -= likelihood.max()
+        np.exp(likelihood, out=likelihood)
         likelihood /= likelihood.sum()
         mean = features @ likelihood
-        part = features - mean[:, None]
-        curvature = (part * likelihood) @ part.T
+        second = (features * likelihood) @ features.T
         # Without items at hand their features say nothing about those lengths that have some.
-        share = np.full((len(BUCKETS), 1), self.shared_rate if bucket else 0.0)
-        share[0], share[bucket] = 0.0, 1.0
-        self.curvature *= self.fade
-        self.curvature += share[:, :, None] * curvature
-        self.gradient += share * part[:, target]
-        moved = slice(None) if every else slice(bucket, bucket + 1)
-        step = np.linalg.solve(self.curvature[moved] + self.prior, self.gradient[moved, :, None])
-        self.weights[moved] += step[:, :, 0].astype(np.float32)
-        self.gradient[moved] = 0.0
+        shared = self.shared_rate if bucket else 0.0
+        _note(self.curvature, self.gradient, self.fade, second, mean, features[:, target], bucket, shared)
+        for moved in range(len(BUCKETS)) if every else (bucket,):
+            _move(self.weights[moved], self.curvature[moved], self.gradient[moved])
 
 
 def _bucket(length: int) -> int:
     return int(np.searchsorted(BUCKETS, length, side="right")) - 1
+
+
+@compiled
+def _note(
+    curvature: NDArray[np.float64],
+    gradient: NDArray[np.float64],
+    fade: float,
+    second: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    came: NDArray[np.float32],
+    bucket: int,
+    shared: float,
+) -> None:
+    """Add what an example says of each length of context: second moments and means of the features, and those of what came."""
+    buckets, size = gradient.shape
+    for other in range(buckets):
+        share = 1.0 if other == bucket else shared if other else 0.0
+        for row in range(size):
+            gradient[other, row] += share * (came[row] - mean[row])
+            for column in range(size):
+                covariance = second[row, column] - mean[row] * mean[column]
+                curvature[other, row, column] = fade * curvature[other, row, column] + share * covariance
+
+
+@compiled
+def _move(weights: NDArray[np.float32], curvature: NDArray[np.float64], gradient: NDArray[np.float64]) -> None:
+    """A Newton step, which takes the gradient to nothing: by the Cholesky factor of the curvature with its prior."""
+    size = len(gradient)
+    factor = np.zeros((size, size))
+    for row in range(size):
+        for column in range(row + 1):
+            rest = curvature[row, column] + (PRIOR if row == column else 0.0)
+            for k in range(column):
+                rest -= factor[row, k] * factor[column, k]
+            factor[row, column] = math.sqrt(rest) if row == column else rest / factor[column, column]
+        for k in range(row):
+            gradient[row] -= factor[row, k] * gradient[k]
+        gradient[row] /= factor[row, row]
+    for row in range(size - 1, -1, -1):
+        for k in range(row + 1, size):
+            gradient[row] -= factor[k, row] * gradient[k]
+        gradient[row] /= factor[row, row]
+        weights[row] += gradient[row]
+    gradient[:] = 0.0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
+from aicache.streams.recommendations.compiled import compiled
 from aicache.streams.recommendations.vocabulary import Vocabulary
 
 Scores = NDArray[np.float32]
@@ -25,15 +26,24 @@ ORDERED_RATE = 1e-2
 """How fast a ranker notices that what it learns are sequences, or sets."""
 
 
+@compiled
 def top(scores: Scores, allowed: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
-    """The `k` allowed numbers with the highest scores, best first; ties go to the smaller number."""
-    candidates = np.flatnonzero(allowed)
-    if len(candidates) > k:
-        values = scores[candidates]
-        edge = np.partition(values, len(values) - k)[len(values) - k]
-        candidates = candidates[values >= edge]
-    order = np.lexsort((candidates, -scores[candidates]))
-    return candidates[order[:k]]
+    """The `k` allowed numbers with the highest scores, best first; ties go to the smaller number. Made for a small `k`."""
+    best = np.empty(min(k, len(scores)), dtype=np.int64)
+    found = 0
+    for number in range(len(scores)):
+        if not allowed[number]:
+            continue
+        if found < len(best):
+            found += 1
+        elif found == 0 or scores[number] <= scores[best[found - 1]]:
+            continue
+        place = found - 1
+        while place > 0 and scores[number] > scores[best[place - 1]]:
+            best[place] = best[place - 1]
+            place -= 1
+        best[place] = number
+    return best[:found]
 
 
 class Ranker(base.Estimator):

@@ -118,7 +118,8 @@ class Vocabulary:
             self._unit = 1.0
         if situation and self._attributes:
             numbers = [*numbers, *self._attributes.intersection(situation)]
-        self._weights[numbers] += self._unit
+        for number in numbers:  # few: one by one is faster than all at once
+            self._weights[number] += self._unit
 
     def make_room(self, needed: int, keep: Iterable[str] = ()) -> NDArray[np.int64]:
         """Take back numbers until so many new names have a place, and a share of all at once: of what weighs least, the older first.

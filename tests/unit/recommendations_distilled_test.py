@@ -118,7 +118,7 @@ def test_weights_for_a_part_of_the_features_are_the_best_where_the_others_weigh_
     assert np.allclose(MODEL.weights_of(stack.chosen.tolist()), best, atol=1e-4)
     rng = np.random.default_rng(1)
     for bucket in range(len(LENGTHS)):
-        curvature = stack.curvature[bucket] + stack.prior
+        curvature = stack.curvature[bucket] + combination.PRIOR * np.eye(combination.FEATURES)
 
         def loss(kept: np.ndarray, at: int = bucket, curvature: np.ndarray = curvature) -> float:
             away = -best[at].astype(np.float64)

@@ -1,0 +1,39 @@
+"""Compiled loops say what the plain ones would, also where there is no place to keep what was compiled."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aicache.streams.recommendations.combination import PRIOR, _move
+from aicache.streams.recommendations.compiled import compiled
+from aicache.streams.recommendations.ranker import top
+
+SCORES = st.lists(st.tuples(st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0]), st.booleans()), max_size=40)
+
+
+@given(SCORES, st.integers(0, 50))
+def test_the_best_come_first_and_the_smaller_number_of_equal_ones(rows: list[tuple[float, bool]], k: int) -> None:
+    scores, allowed = np.array([score for score, _ in rows], np.float32), np.array([may for _, may in rows], np.bool_)
+    expected = sorted(np.flatnonzero(allowed).tolist(), key=lambda number: (-scores[number], number))[:k]
+    assert top(scores, allowed, k).tolist() == expected
+
+
+@pytest.mark.parametrize("size", [1, 3, 15])
+def test_a_step_of_the_weights_solves_the_system_of_curvature_and_prior(size: int) -> None:
+    rng = np.random.default_rng(size)
+    half = rng.normal(size=(size, 2 * size))
+    curvature, gradient = half @ half.T, rng.normal(size=size)
+    expected = np.linalg.solve(curvature + PRIOR * np.eye(size), gradient)
+    weights = np.zeros(size, np.float32)
+    _move(weights, curvature, gradient)
+    assert np.allclose(weights, expected, rtol=1e-5)
+    assert not gradient.any()
+
+
+def test_what_has_no_place_to_be_kept_is_compiled_all_the_same() -> None:
+    names: dict[str, object] = {}
+    exec("def twice(number):\n    return 2 * number", names)
+    twice = names["twice"]
+    assert callable(twice)
+    assert compiled(twice)(21) == 42

@@ -8,7 +8,7 @@ rank as decimal text, first 8 bytes big-endian, modulo the size), scored, then t
 are learned, then for each what is not in it is ranked and scored against FILE. With --epsilon, `private` is learned from what private
 sums of pairs open to at delta 1e-6 (hidden: each basket is a client, hold-one: one table from the first 70%, asked on the rest), beside
 the same without noise. Ties go to the smaller item number.
-Times are the processor's, of one core: the threads of NumPy's products are switched off.
+Times are the processor's, of one core: the threads of NumPy's products are switched off, and what is compiled is loaded before.
 """
 
 import argparse
@@ -28,6 +28,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
+from aicache.streams.recommendations.combination import load_loops
 from aicache.streams.recommendations.ranker import top
 from recommend_methods import METHODS, Method
 
@@ -215,6 +216,7 @@ def main() -> None:
         "hold-one": lambda: hold_one(arguments.data, trials, arguments.limit),
         "hidden": lambda: hidden(arguments.data, arguments.hidden, trials, arguments.limit),
     }
+    load_loops()  # as a worker does before it says that it is ready
     events = run[arguments.protocol]()
     result = {
         "data": arguments.data.name,

@@ -75,9 +75,11 @@ def _direct(fold: Any, kafka: "KafkaSettings", name: str, how: Mapping[str, Any]
 
 
 def _recommendations(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
+    from aicache.streams.recommendations.combination import load_loops
     from aicache.streams.recommendations.feedback import Policy
     from aicache.streams.recommendations.logic import Recommendations
 
+    load_loops()
     chosen = settings_of(context).recommendations
     policy = Policy(chosen.bandit, chosen.exploration)
     _direct(Recommendations(policy), kafka_of(context), name, how)

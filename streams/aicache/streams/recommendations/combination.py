@@ -257,6 +257,15 @@ class Combination(Ranker):
             part.restore({key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)})
 
 
+def load_loops() -> None:
+    """Run what is compiled once, on a model that is thrown away, so that the first event does not wait for it."""
+    model = Combination()
+    for _ in range(2 * WEIGHED_SOON):
+        model.learn_basket(["language:c", "pypi:cffi", "pypi:pycparser"])
+        model.learn_one(["language:c", "pypi:cffi"], "pypi:pycparser")
+    model.predict_one(["pypi:cffi"], k=1)
+
+
 class _Stack:
     """Weights of some features, for each length of context: softmax regression by online Newton steps (Hazan et al. 2007).
 

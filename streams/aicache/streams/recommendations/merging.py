@@ -9,7 +9,7 @@ State: the newest row of each item and partition, the newest sums of each namesp
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -166,28 +166,27 @@ def _hand_on(record: ItemVectors | TableWeights, key: bytes, step: Step) -> None
 
 def merged(state: State, item: str) -> tuple[float, dict[str, float]]:
     """How often an item came in all partitions, and how likely each neighbour came with it."""
-    total, counts = 0.0, dict[str, float]()
-    for partition, row in _in_order(state.rows[item]):
-        fade = 2.0 ** ((row.clock - state.clocks[partition]) / HALF_LIFE)
-        total += fade * row.count
-        _add(counts, row.neighbours, row.counts, fade)
-    return total, {name: count / total for name, count in counts.items()} if total > 0 else {}
+    return _likely(state, item, HALF_LIFE, lambda row: (row.count, row.counts))
 
 
 def merged_after(state: State, item: str) -> tuple[float, dict[str, float]]:
     """How often an item came, and how likely each neighbour came right after it: as `merged`, of what fades faster."""
+    total, likely = _likely(state, item, AFTER_HALF_LIFE, lambda row: (row.after_count, row.after))
+    return total, {name: share for name, share in likely.items() if share}
+
+
+def _likely(
+    state: State, item: str, half_life: float, counted: Callable[[Row], tuple[float, NDArray[np.float32]]]
+) -> tuple[float, dict[str, float]]:
+    """What was counted in all partitions, each faded to where its clock stands now: a total, and shares of it."""
     total, counts = 0.0, dict[str, float]()
     for partition, row in _in_order(state.rows[item]):
-        fade = 2.0 ** ((row.clock - state.clocks[partition]) / AFTER_HALF_LIFE)
-        total += fade * row.after_count
-        if len(row.after):
-            _add(counts, row.neighbours, row.after, fade)
-    return total, {name: count / total for name, count in counts.items() if count} if total > 0 else {}
-
-
-def _add(counts: dict[str, float], names: list[str], added: NDArray[np.float32], fade: float) -> None:
-    for name, count in zip(names, added.tolist(), strict=True):
-        counts[name] = counts.get(name, 0.0) + fade * count
+        fade = 2.0 ** ((row.clock - state.clocks[partition]) / half_life)
+        count, of_neighbours = counted(row)
+        total += fade * count
+        for name, times in zip(row.neighbours, of_neighbours.tolist(), strict=False):  # none, or one a neighbour
+            counts[name] = counts.get(name, 0.0) + fade * times
+    return total, {name: count / total for name, count in counts.items()} if total > 0 else {}
 
 
 def merged_linear(state: State, item: str) -> dict[str, float]:

@@ -24,8 +24,7 @@ from rich.table import Table
 
 from aicache.local.kafka import EmbeddedKafka
 from aicache.schemas import topics
-from support.counting import usage
-from support.workers import CODEC, Crowd, Worker, create_counting_topics
+from support.workers import Crowd, Worker, create_counting_topics
 
 RATE_PER_S = 2_000
 KILL_EVERY_S = 30.0
@@ -50,15 +49,7 @@ class Soaked(Crowd):
         """Send until so many events are sent."""
         for number in range(self._count, due):
             partition = number % topics.USAGE.partitions
-            item = f"p{partition}-{self._drawn[number % DRAWN]}"
-            value = CODEC.encode(usage([item]))
-            while True:
-                try:
-                    self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
-            self.sent[item] += 1
+            self.use_one(partition, f"p{partition}-{self._drawn[number % DRAWN]}")
         self._count = max(due, self._count)
         self._producer.poll(0)
 

@@ -126,16 +126,19 @@ class Crowd:
         """Send so many records, spread over the partitions, each at least so large."""
         for number in range(records):
             partition = number % partitions
-            item = f"p{partition}-{number % 7}"
-            value = self.codec.encode(usage([item], size_bytes=size_bytes))
-            while True:
-                try:
-                    self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-            self.sent[item] += 1
+            self.use_one(partition, f"p{partition}-{number % 7}", size_bytes)
         assert self._producer.flush(30) == 0
+
+    def use_one(self, partition: int, item: str, size_bytes: int = 0) -> None:
+        """Send a record, as soon as there is room for it."""
+        value = self.codec.encode(usage([item], size_bytes=size_bytes))
+        while True:
+            try:
+                self._producer.produce(self.kafka.name(topics.USAGE.name), value, b"key", partition=partition)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self.sent[item] += 1
 
     def read(self, wait_s: float) -> None:
         for message in self._reader.consume(500, wait_s):

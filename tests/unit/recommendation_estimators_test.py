@@ -16,7 +16,7 @@ from aicache.streams.recommendations.popularity import ContextPopularity
 from aicache.streams.recommendations.ranker import CONTEXT_MAX, Ranker
 from aicache.streams.recommendations.sessions import SessionNeighbours
 from aicache.streams.recommendations.snapshot import pack, unpack
-from aicache.streams.recommendations.solving import Solving, mirror, solve
+from aicache.streams.recommendations.solving import LinearWeights, Solving, solve
 from aicache.streams.recommendations.vocabulary import Vocabulary
 
 MAKERS: dict[str, Callable[[], Ranker]] = {
@@ -289,12 +289,17 @@ def test_linear_weights_are_those_of_the_closed_form() -> None:
         np.testing.assert_allclose(ranker.scores([number]), weights[number], rtol=1e-3, atol=1e-6)
 
 
-def test_a_symmetric_matrix_is_made_from_its_lower_half() -> None:
-    for size in (0, 1, 63, 64, 65, 200):
-        lower = np.tril(np.arange(size * size, dtype=np.float32).reshape(size, size) + 1)
-        whole = lower.copy()
-        mirror(whole)
-        np.testing.assert_array_equal(whole, lower + np.tril(lower, -1).T)
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 200])
+def test_weights_are_made_from_half_of_the_partial_correlations(size: int) -> None:
+    rng = np.random.default_rng(size)
+    half = rng.normal(size=(size, 2 * size))
+    gram = half @ half.T
+    weights = solve(gram[np.tril_indices(size)].astype(np.float32), 0.5 * size)
+    inverse = np.linalg.inv(gram + 0.5 * size * np.eye(size))
+    expected = inverse / -np.diag(inverse)
+    np.fill_diagonal(expected, 0.0)
+    np.testing.assert_allclose(weights.matrix, expected, rtol=2e-3, atol=1e-6)
+    np.testing.assert_array_equal(LinearWeights.of(weights.partial, weights.spread).matrix, weights.matrix)
 
 
 def wide() -> Ease:
@@ -341,15 +346,22 @@ def test_a_snapshot_while_weights_are_solved_carries_them() -> None:
 
 
 def test_what_cannot_be_solved_in_the_thread_is_known_to_whoever_waits() -> None:
-    with pytest.raises(ValueError, match="broadcast"):
-        Solving(np.zeros((2, 3), dtype=np.float32), 1.0).result()
+    with pytest.raises(LocalError, match="triangle"):
+        Solving(np.zeros(5, dtype=np.float32), 1.0).result()
 
 
 def test_a_gram_matrix_that_is_indefinite_is_solved_with_a_larger_ridge() -> None:
-    weights = solve(np.array([[1.0, 9.0], [9.0, 1.0]], dtype=np.float32), 0.1)
+    weights = solve(np.array([1.0, 9.0, 1.0], dtype=np.float32), 0.1)
     assert np.isfinite(weights.matrix).all()
-    with pytest.raises(LocalError, match="inverse"):
-        solve(np.full((2, 2), -np.inf, dtype=np.float32), 1.0)
+    for bad in (np.inf, -np.inf, np.nan):
+        with pytest.raises(LocalError, match="inverse"):
+            solve(np.full(3, bad, dtype=np.float32), 1.0)
+
+
+def test_what_single_precision_cannot_solve_is_solved_in_double() -> None:
+    """Two items that are nearly one: with this ridge an inverse exists, but only with more digits."""
+    weights = solve(np.array([1e6, 1e6, 1e6], dtype=np.float32), 1e-3)
+    np.testing.assert_allclose(weights.matrix, [[0.0, 1.0], [1.0, 0.0]], rtol=1e-3)
 
 
 def test_rows_of_the_linear_model_go_to_the_heavy_items() -> None:
@@ -358,6 +370,17 @@ def test_rows_of_the_linear_model_go_to_the_heavy_items() -> None:
         ranker.learn_basket(["tag:a", "tag:b", f"tag:rare{n}"])
     ranker.solve()
     assert ranker.predict_one(["tag:a"], k=1) == ["tag:b"]
+
+
+def test_an_example_takes_no_row_from_its_own_items() -> None:
+    ranker = Ease(width=8)
+    ranker.learn_basket([f"tag:{n}" for n in range(8)])
+    for n in range(20):
+        ranker.learn_basket([f"tag:new{n}{m}" for m in range(7)] + ["tag:0"])
+    ranker.learn_one([f"tag:other{n}" for n in range(9)], "tag:0")
+    rows = ranker._rows[ranker._rows >= 0]
+    assert sorted(rows.tolist()) == list(range(8))
+    assert ranker._rows[ranker.vocabulary.add("tag:0")] >= 0
 
 
 def test_river_s_own_checks_pass(ranker: Ranker) -> None:

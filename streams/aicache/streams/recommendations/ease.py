@@ -6,18 +6,19 @@ that item's weight.
 
 When to solve is decided by the stream itself: as soon as the examples since the last time have paid for it. A thread solves from a copy,
 and its weights count from a later example on, which the size alone decides; whoever comes there first waits. So a replay solves and
-answers at the same examples, however fast the machine. Memory: 10·width² bytes, and twice that besides while it is solved. Cost of an
+answers at the same examples, however fast the machine. Memory: 7·width² bytes, and as much besides while it is solved. Cost of an
 example: one addition a pair and, over time and in the thread, PAIRS_PER_EXAMPLE multiplications of solving; of a question: one row an
 item at hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.streams.recommendations.ranker import Ranker, Scores, grown
-from aicache.streams.recommendations.solving import LinearWeights, Solving, below_diagonal, mirror, solve
+from aicache.streams.recommendations.compiled import compiled
+from aicache.streams.recommendations.ranker import Numbers, Ranker, Scores, grown
+from aicache.streams.recommendations.solving import LinearWeights, Solving, solve, triangle
 
 SCALE_MAX = 1e6
 PAIRS_PER_EXAMPLE = 100_000.0
@@ -56,7 +57,7 @@ class Ease(Ranker):
         self.window = window
         self._growth = 2.0 ** (1.0 / half_life)
         self._scale = 1.0
-        self._gram = np.zeros((64, 64), dtype=np.float32)
+        self._pairs = np.zeros(triangle(64), dtype=np.float32)  # the Gram matrix, what is above its diagonal apart
         self._diagonal = np.zeros(64, dtype=np.float32)  # again, in one piece: the lightest row is looked for in it
         self._items = np.full(64, NO_ROW, dtype=np.int32)  # of rows
         self._rows = np.full(64, NO_ROW, dtype=np.int32)  # of items
@@ -73,65 +74,59 @@ class Ease(Ranker):
         """See `Ranker.fade`."""
         self._scale *= self._growth
         if self._scale > SCALE_MAX:
-            self._gram *= np.float32(1.0 / self._scale)
+            self._pairs *= np.float32(1.0 / self._scale)
             self._diagonal *= np.float32(1.0 / self._scale)
             self._scale = 1.0
 
-    def learn_set(self, numbers: Sequence[int]) -> None:
+    def learn_set(self, numbers: Numbers) -> None:
         """See `Ranker.learn_set`."""
-        rows = self._rows_of(numbers[-self.window :])
-        if len(rows):
-            weight = np.float32(self._scale / len(rows) ** 0.5)
-            self._gram[rows[:, None], rows] += weight
-            self._diagonal[rows] = self._gram[rows, rows]
-            self._count(len(rows))
+        items = np.asarray(numbers[-min(self.window, self.width) :], dtype=np.int64)
+        if len(items):
+            weight = self._scale / len(items) ** 0.5
+            if not _add_set(self._pairs, self._diagonal, self._rows, items, weight):
+                self._give_rows(items)
+                _add_set(self._pairs, self._diagonal, self._rows, items, weight)
+            self._count(len(items))
 
-    def learn(self, context: Sequence[int], target: int) -> None:
+    def learn(self, context: Numbers, target: int) -> None:
         """See `Ranker.learn`."""
-        weight = np.float32(self._scale / (min(len(context), self.window) + 1) ** 0.5)
-        rows = self._rows_of([*context[-self.window :], target])
-        row, others = rows[-1], rows[:-1]
-        new = others[self._gram[others, others] == 0.0]  # they never came as a target
-        self._gram[new, new] = self._diagonal[new] = weight
-        self._gram[row, row] += weight
-        self._diagonal[row] = self._gram[row, row]
-        self._gram[row, others] += weight
-        self._gram[others, row] += weight
+        items = np.asarray(context[-min(self.window, self.width - 1) :], dtype=np.int64)
+        weight = self._scale / (len(items) + 1) ** 0.5
+        if not _add_event(self._pairs, self._diagonal, self._rows, items, target, weight):
+            self._give_rows(np.append(items, target))
+            _add_event(self._pairs, self._diagonal, self._rows, items, target, weight)
         self._count(1)
 
-    def _rows_of(self, items: Sequence[int]) -> NDArray[np.int32]:
-        """The rows of distinct items, in their order; those that have none are given one."""
-        size = max(items, default=0) + 1
+    def _give_rows(self, items: NDArray[np.int64]) -> None:
+        """Give those of some distinct items a row that have none: a new one, or the lightest of all others."""
+        size = int(items.max()) + 1
         if size > len(self._rows):
             rows = np.full(max(size, 2 * len(self._rows)), NO_ROW, dtype=np.int32)
             rows[: len(self._rows)] = self._rows
             self._rows = rows
-        found = self._rows[np.array(items, dtype=np.intp)]
-        if len(found) and found.min() == NO_ROW:
-            found = np.array([self._row(item) for item in items], dtype=np.int32)
-        return found
+        there = self._rows[items] != NO_ROW
+        stay = self._rows[items[there]]
+        weights = self._diagonal[stay]
+        self._diagonal[stay] = np.inf  # none of these makes room
+        for item in items[~there].tolist():
+            row = self._free_row()
+            self._rows[item], self._items[row] = row, item
+            self._diagonal[row] = np.inf
+        self._diagonal[stay] = weights
 
-    def _row(self, item: int) -> int:
-        row = int(self._rows[item])
-        if row >= 0:
-            return row
-        if self._used == self.width:
-            row = int(self._diagonal[: self._used].argmin())
-            if self._items[row] != NO_ROW:  # else it was forgotten, and is empty
-                self._rows[self._items[row]] = NO_ROW
-                self._gram[row] = 0.0
-                self._gram[:, row] = 0.0
-        else:
-            row = self._used
+    def _free_row(self) -> int:
+        if self._used < self.width:
             self._used += 1
-            if row == len(self._gram):
-                size = min(2 * row, self.width)
-                gram, items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
-                gram[:row, :row], items[:row] = self._gram, self._items
-                self._gram, self._items = gram, items
+            if self._used > len(self._items):
+                size = min(2 * self._used, self.width)
+                self._pairs = grown(self._pairs, triangle(size))
                 self._diagonal = grown(self._diagonal, size)
-        self._rows[item], self._items[row] = row, item
-        self._diagonal[row] = np.inf  # not the next newcomer's of the same example
+                self._items = np.concatenate([self._items, np.full(size - len(self._items), NO_ROW, dtype=np.int32)])
+            return self._used - 1
+        row = int(self._diagonal[: self._used].argmin())
+        if self._items[row] != NO_ROW:  # else it was forgotten, and is empty
+            self._rows[self._items[row]] = NO_ROW
+            _clear(self._pairs, row, self._used)
         return row
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
@@ -140,9 +135,9 @@ class Ease(Ranker):
         rows = rows[rows >= 0]
         self._rows[self._items[rows]] = NO_ROW
         self._items[rows] = NO_ROW
-        self._gram[rows] = 0.0
-        self._gram[:, rows] = 0.0
         self._diagonal[rows] = 0.0
+        for row in rows.tolist():
+            _clear(self._pairs, row, self._used)
         for solved in (self._solved, self._ahead_items):
             solved[np.isin(solved, numbers)] = NO_ROW
 
@@ -166,7 +161,7 @@ class Ease(Ranker):
         self._since = 0
 
     def _faded(self) -> NDArray[np.float32]:
-        return self._gram[: self._used, : self._used] * np.float32(1.0 / self._scale)
+        return self._pairs[: triangle(self._used)] * np.float32(1.0 / self._scale)
 
     def _take(self) -> None:
         """What was solved ahead counts from now on."""
@@ -182,18 +177,12 @@ class Ease(Ranker):
         self._solved = self._items[: self._used].copy()
         self._since = 0
 
-    def scores(self, context: Sequence[int]) -> Scores:
+    def scores(self, context: Numbers) -> Scores:
         """See `Ranker.scores`."""
-        result = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)  # the last one stands for NO_ROW
-        items = np.array(context[-self.window :], dtype=np.intp)
-        items = items[items < len(self._rows)]
-        rows = self._rows[items]
-        there = (rows >= 0) & (rows < len(self._solved))
-        items, rows = items[there], rows[there]
-        rows = rows[self._solved[rows] == items]
-        if len(rows):
-            result[self._solved] = self._weights.matrix[rows].sum(axis=0)
-        return result[:-1]
+        result = np.zeros(len(self.vocabulary), dtype=np.float32)
+        items = np.asarray(context[-self.window :], dtype=np.int64)
+        _add_weights(self._weights.matrix, self._solved, self._rows, items, result)
+        return result
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`: of the Gram matrix what is on and below its diagonal, and what is solved already."""
@@ -201,7 +190,7 @@ class Ease(Ranker):
         return {
             "ordered": np.array([self.ordered]),
             "scale": np.array([self._scale]),
-            "pairs": self._gram[: self._used, : self._used][below_diagonal(self._used, diagonal=True)],
+            "pairs": self._pairs[: triangle(self._used)].copy(),
             "items": self._items[: self._used].copy(),
             "partial": self._weights.partial,
             "spread": self._weights.spread,
@@ -217,11 +206,9 @@ class Ease(Ranker):
         self.ordered = float(arrays["ordered"][0])
         self._scale = float(arrays["scale"][0])
         self._used = used = len(arrays["items"])
-        size = max(64, used)
-        self._gram, self._items = np.zeros((size, size), dtype=np.float32), np.full(size, NO_ROW, dtype=np.int32)
-        self._gram[:used, :used][below_diagonal(used, diagonal=True)] = arrays["pairs"]
-        mirror(self._gram)
-        self._diagonal = np.diagonal(self._gram).copy()
+        self._pairs = grown(np.array(arrays["pairs"], dtype=np.float32), triangle(64))
+        self._diagonal = grown(self._pairs[np.cumsum(np.arange(1, used + 1)) - 1], 64)
+        self._items = np.full(max(64, used), NO_ROW, dtype=np.int32)
         self._items[:used] = arrays["items"]
         self._rows = np.full(max(64, int(arrays["items"].max(initial=0)) + 1), NO_ROW, dtype=np.int32)
         filled = np.flatnonzero(self._items[:used] != NO_ROW)
@@ -239,3 +226,81 @@ def _ready(ahead: Solving | LinearWeights) -> LinearWeights:
 
 def _weights(partial: NDArray[np.generic], spread: NDArray[np.generic]) -> LinearWeights:
     return LinearWeights.of(np.array(partial, dtype=np.float16), np.array(spread, dtype=np.float32))
+
+
+@compiled
+def _all_there(rows: NDArray[np.int32], items: NDArray[np.int64]) -> bool:
+    """Whether each item has a row."""
+    there = True
+    for item in items:
+        there = there and item < len(rows) and rows[item] != NO_ROW
+    return there
+
+
+@compiled
+def _add_event(
+    pairs: Scores,
+    diagonal: Scores,
+    rows: NDArray[np.int32],
+    context: NDArray[np.int64],
+    target: int,
+    weight: float,
+) -> bool:
+    """Add a target, and its pairs with the items at hand; nothing, and false, where one of them has no row."""
+    if target >= len(rows) or rows[target] == NO_ROW or not _all_there(rows, context):
+        return False
+    unit, row = np.float32(weight), rows[target]
+    pairs[row * (row + 1) // 2 + row] += unit
+    diagonal[row] = pairs[row * (row + 1) // 2 + row]
+    for item in context:
+        other = rows[item]
+        low, high = min(row, other), max(row, other)
+        pairs[high * (high + 1) // 2 + low] += unit
+        own = other * (other + 1) // 2 + other
+        if pairs[own] == 0.0:  # it never came as a target
+            pairs[own] = diagonal[other] = unit
+    return True
+
+
+@compiled
+def _add_set(pairs: Scores, diagonal: Scores, rows: NDArray[np.int32], items: NDArray[np.int64], weight: float) -> bool:
+    """Add the pairs of a set, and each with itself; nothing, and false, where one has no row."""
+    if not _all_there(rows, items):
+        return False
+    unit = np.float32(weight)
+    for place in range(len(items)):
+        row = rows[items[place]]
+        for before in range(place + 1):
+            other = rows[items[before]]
+            low, high = min(row, other), max(row, other)
+            pairs[high * (high + 1) // 2 + low] += unit
+        diagonal[row] = pairs[row * (row + 1) // 2 + row]
+    return True
+
+
+@compiled
+def _clear(pairs: Scores, row: int, used: int) -> None:
+    """Forget all pairs of a row."""
+    for other in range(used):
+        low, high = min(row, other), max(row, other)
+        pairs[high * (high + 1) // 2 + low] = 0.0
+
+
+@compiled
+def _add_weights(
+    matrix: NDArray[np.float32],
+    solved: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    context: NDArray[np.int64],
+    result: Scores,
+) -> None:
+    """Add up the weights from those items at hand that were solved; nothing is said of what was forgotten since."""
+    total = np.zeros(len(solved), dtype=np.float32)
+    for item in context:
+        row = rows[item] if item < len(rows) else NO_ROW
+        if row != NO_ROW and row < len(solved) and solved[row] == item:
+            for column in range(len(solved)):
+                total[column] += matrix[row, column]
+    for column in range(len(solved)):
+        if solved[column] != NO_ROW:
+            result[solved[column]] = total[column]

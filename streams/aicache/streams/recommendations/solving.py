@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import isqrt
 from threading import Thread
 
 import numpy as np
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 from scipy.linalg import cython_lapack
 
 from aicache.privacy.errors import LocalError
+from aicache.streams.recommendations.compiled import compiled
 from aicache.streams.recommendations.ranker import Scores
 
 RAISED_MAX = 40
 """How often the ridge is made four times as large."""
 BLOCK = 64
 """A matrix is mirrored in blocks of so many rows and columns, which stay in the cache: a tenth of the time."""
+Matrix = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +47,7 @@ class LinearWeights:
     def of(cls, partial: NDArray[np.float16], spread: Scores) -> "LinearWeights":
         """From what is kept."""
         matrix = np.zeros((len(spread), len(spread)), dtype=np.float32)
-        matrix[below_diagonal(len(spread))] = partial
-        mirror(matrix)
-        matrix *= -spread[:, None]
-        matrix /= spread
+        _spread_out(partial.astype(np.float32), spread, matrix)
         return cls(partial, spread, matrix)
 
     @classmethod
@@ -56,43 +56,41 @@ class LinearWeights:
         return cls.of(np.zeros(0, dtype=np.float16), np.zeros(0, dtype=np.float32))
 
 
-def below_diagonal(size: int, *, diagonal: bool = False) -> NDArray[np.bool_]:
-    """Which entries of a matrix are below its diagonal, or on it as well: shape (size, size)."""
-    return np.tri(size, k=0 if diagonal else -1, dtype=np.bool_)
+def triangle(size: int) -> int:
+    """How many entries of a matrix are on and below its diagonal."""
+    return size * (size + 1) // 2
 
 
-def mirror(matrix: NDArray[np.float32]) -> None:
-    """Fill in what is above the diagonal, where nothing but zeros is, from what is below it."""
-    for start in range(0, len(matrix), BLOCK):
-        rows = slice(start, start + BLOCK)
-        matrix[rows, rows] += np.tril(matrix[rows, rows], -1).T
-        for other in range(start + BLOCK, len(matrix), BLOCK):
-            columns = slice(other, other + BLOCK)
-            matrix[rows, columns] = matrix[columns, rows].T
-
-
-def solve(gram: NDArray[np.float32], ridge: float) -> LinearWeights:
+def solve(pairs: NDArray[np.float32], ridge: float) -> LinearWeights:
     """The weights of a Gram matrix.
 
     Args:
-        gram: symmetric, shape (k, k).
+        pairs: what is on and below its diagonal, row by row, shape (k(k+1)/2,).
         ridge: λ; raised until there is an inverse, as sequences that were cut may leave G indefinite.
 
     Raises:
-        LocalError: G has entries that are no numbers.
+        LocalError: G has entries that are no numbers, or is no triangle.
     """
-    size = len(gram)
+    size = (isqrt(8 * len(pairs) + 1) - 1) // 2
+    if triangle(size) != len(pairs):
+        raise LocalError("not the triangle of a matrix", got=len(pairs), needed=triangle(size))
+    if not np.isfinite(pairs).all():
+        raise LocalError("a Gram matrix has no inverse", got="infinite entries", needed="finite entries")
+    gram = np.zeros((size, size), dtype=np.float32)
+    _unpack(pairs, gram)
     for _ in range(RAISED_MAX):
-        inverse = _inverse(gram.astype(np.float64) + ridge * np.eye(size))
+        inverse = _inverse(gram.copy(), ridge, _SINGLE)
+        if inverse is None:
+            inverse = _inverse(gram.astype(np.float64), ridge, _DOUBLE)
         if inverse is not None:
             break
         ridge *= 4.0  # above the largest row sum there is one
     else:
-        raise LocalError("a Gram matrix has no inverse", got=ridge, needed="finite entries")
+        raise LocalError("a Gram matrix has no inverse", got=ridge, needed="smaller entries")
     spread = np.sqrt(np.diagonal(inverse))
-    inverse /= spread[:, None]
-    inverse /= spread
-    return LinearWeights.of(inverse[below_diagonal(size)].astype(np.float16), spread.astype(np.float32))
+    partial = np.empty(triangle(size) - size, dtype=np.float32)
+    _correlate(inverse, spread, partial)
+    return LinearWeights.of(partial.astype(np.float16), spread)
 
 
 class Solving:
@@ -128,14 +126,49 @@ def _routine(name: str) -> Callable[..., None]:
     return kind(address_of(capsule, name_of(capsule)))
 
 
-_FACTOR, _INVERT = _routine("dpotrf"), _routine("dpotri")
+_SINGLE = _routine("spotrf"), _routine("spotri")
+_DOUBLE = _routine("dpotrf"), _routine("dpotri")
 
 
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _inverse(matrix: Matrix, ridge: float, routines: tuple[Callable[..., None], ...]) -> NDArray[np.float32] | None:
     """The part of the inverse on and below the diagonal, in place; None where the matrix is not positive definite."""
+    matrix.reshape(-1)[:: len(matrix) + 1] += ridge
     size, failed = ctypes.c_int(len(matrix)), ctypes.c_int(0)
-    for routine in (_FACTOR, _INVERT):  # rows of ours are LAPACK's columns: what is upper there is lower here
+    for routine in routines:  # rows of ours are LAPACK's columns: what is upper there is lower here
         routine(b"U", size, matrix.ctypes.data, ctypes.c_int(max(len(matrix), 1)), failed)
         if failed.value:
             return None
-    return matrix
+    return matrix.astype(np.float32, copy=False)
+
+
+@compiled
+def _unpack(pairs: NDArray[np.float32], matrix: NDArray[np.float32]) -> None:
+    """Fill in what is on and below the diagonal."""
+    start = 0
+    for row in range(len(matrix)):
+        for column in range(row + 1):
+            matrix[row, column] = pairs[start + column]
+        start += row + 1
+
+
+@compiled
+def _correlate(inverse: NDArray[np.float32], spread: Scores, partial: NDArray[np.float32]) -> None:
+    """Partial correlations below the diagonal, row by row."""
+    start = 0
+    for row in range(len(inverse)):
+        for column in range(row):
+            partial[start + column] = inverse[row, column] / (spread[row] * spread[column])
+        start += row
+
+
+@compiled
+def _spread_out(partial: NDArray[np.float32], spread: Scores, matrix: NDArray[np.float32]) -> None:
+    """Fill in the weights on both sides of the diagonal, block by block."""
+    for first in range(0, len(matrix), BLOCK):
+        for left in range(0, first + 1, BLOCK):
+            for row in range(first, min(first + BLOCK, len(matrix))):
+                start = row * (row - 1) // 2
+                for column in range(left, min(left + BLOCK, row)):
+                    ratio = spread[row] / spread[column]
+                    matrix[row, column] = -partial[start + column] * ratio
+                    matrix[column, row] = -partial[start + column] / ratio

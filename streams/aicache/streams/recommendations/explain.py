@@ -20,16 +20,11 @@ def reasons(model: Combination, items: Sequence[str], at_hand: Sequence[str]) ->
         For each item at most `REASONS_MAX` pairs (item at hand, how often in 1 the item came with it), heaviest first; none
         where the item is merely popular.
     """
-    vocabulary, conditional = model.vocabulary, model.neighbours.conditional
-    known = [(other, number) for other in dict.fromkeys(at_hand) for number in vocabulary.known([other])]
+    at_hand = [other for other in dict.fromkeys(at_hand) if other in model.vocabulary]
+    weights = model.neighbours.conditionals(model.vocabulary.known(at_hand), model.vocabulary.known(items)).T.tolist()
+    rows = dict(zip((item for item in items if item in model.vocabulary), weights, strict=True))
     found = []
     for item in items:
-        weights = [
-            (weight, other)
-            for wanted in vocabulary.known([item])
-            for other, number in known
-            if (weight := conditional(number, wanted)) >= WEIGHT_MIN
-        ]
-        weights.sort(key=lambda pair: (-pair[0], pair[1]))
-        found.append([(other, weight) for weight, other in weights[:REASONS_MAX]])
+        pairs = [pair for pair in zip(at_hand, rows.get(item, ()), strict=False) if pair[1] >= WEIGHT_MIN]
+        found.append(sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:REASONS_MAX])
     return found

@@ -6,19 +6,22 @@ an error above `threshold` are moved, which is exact up to that error.
 Memory: 8·dimension bytes an item. Cost of an example or a question: dimension multiplications an item, an example's shared by a batch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import cache
-from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aicache.streams.recommendations.ranker import Ranker, Scores, grown
+from aicache.streams.recommendations.compiled import compiled
+from aicache.streams.recommendations.ranker import Numbers, Ranker, Scores, grown
 
 ADAGRAD_START = 1e-2
 INITIAL_SPREAD = 0.1
 TARGETS_A_BATCH, BATCH_MAX = 2_000, 32
 """A step waits for one more target with each so many that were learned: the more is known, the less the newest changes."""
+EXPONENT_MAX, LIKELY_MIN = np.float32(60.0), np.float32(1e-30)
+"""Inner products are cut there, so that sums of their exponentials are finite without a look for the greatest; they are far smaller."""
+NOWHERE = -1
 LEARNED = ("input", "output", "bias", "input_sum", "output_sum", "bias_sum")
 
 
@@ -67,7 +70,8 @@ class Factorization(Ranker):
         self._input_sum = np.zeros(64, dtype=np.float32)
         self._output_sum = np.zeros(64, dtype=np.float32)
         self._bias_sum = np.zeros(64, dtype=np.float32)
-        self._waiting: list[tuple[list[int], list[int]]] = []
+        self._waiting: list[NDArray[np.int64]] = []  # of each example what was at hand, then what came
+        self._due = 0  # how many came
         self._learned = 0
 
     def _make_room(self, size: int) -> None:
@@ -79,12 +83,7 @@ class Factorization(Ranker):
         for name in ("_bias", "_input_sum", "_output_sum", "_bias_sum"):
             setattr(self, name, grown(getattr(self, name), end))
 
-    def _weights(self, length: int, decay: float) -> NDArray[np.float32]:
-        decay = 1.0 - (1.0 - decay) * self.ordered
-        weights = np.power(np.float32(decay), np.arange(length - 1, -1, -1, dtype=np.float32))
-        return weights / np.sqrt(np.square(weights).sum())
-
-    def scores(self, context: Sequence[int]) -> Scores:
+    def scores(self, context: Numbers) -> Scores:
         """See `Ranker.scores`: log-probabilities over all items."""
         scores = self.activations(context, (self.decay,))[0]
         if len(scores):
@@ -100,110 +99,69 @@ class Factorization(Ranker):
         pace = np.float32(self.event_rate) / np.sqrt(self._input_sum[items] + np.float32(ADAGRAD_START))
         return self._input[items], self._output[items], pace, self._bias[items]
 
-    def activations(self, context: Sequence[int], decays: Sequence[float]) -> NDArray[np.float32]:
+    def activations(self, context: Numbers, decays: Sequence[float]) -> NDArray[np.float32]:
         """Log-probabilities, but for a number that is the same for all items, at each of some decays: shape (decays, items)."""
         size = len(self.vocabulary)
         self._make_room(size)
         result = np.empty((len(decays), size), dtype=np.float32)
-        result[:] = self._bias[:size]
-        recent = np.array(context[-self.window :], dtype=np.intp)
-        if len(recent):
-            weights = np.stack([self._weights(len(recent), decay) for decay in decays])
-            result += self._answers(weights @ self._input[recent])
-        return result
+        recent = np.asarray(context[-self.window :], dtype=np.int64)
+        hidden = _hidden(self._input, recent, 1.0 - (1.0 - np.array(decays)) * self.ordered)
+        return np.add((self._output[:size] @ hidden).T, self._bias[:size], out=result)
 
-    def learn(self, context: Sequence[int], target: int) -> None:
+    def learn(self, context: Numbers, target: int) -> None:
         """See `Ranker.learn`."""
-        self._wait(list(context), [target])
+        self._wait(np.asarray(context[-self.window :], dtype=np.int64), np.array([target]))
 
-    def learn_set(self, numbers: Sequence[int]) -> None:
+    def learn_set(self, numbers: Numbers) -> None:
         """See `Ranker.learn_set`."""
-        if numbers:
-            self._wait([], list(numbers[-self.window :]))
+        if len(numbers):
+            self._wait(np.zeros(0, dtype=np.int64), np.asarray(numbers[-self.window :], dtype=np.int64))
 
-    def _wait(self, context: list[int], targets: list[int]) -> None:
+    def _wait(self, context: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
         """Learn as soon as there are as many targets as a step is for: one product for all of them costs little more than for one."""
-        self._waiting.append((context, targets))
+        self._waiting += (context, targets)
+        self._due += len(targets)
         self._learned += len(targets)
-        batch = min(max(self._learned // TARGETS_A_BATCH, self.batch), BATCH_MAX)
-        if sum(len(those) for _, those in self._waiting) >= batch:
-            self._step(self._waiting)
-            self._waiting = []
+        if self._due >= min(max(self._learned // TARGETS_A_BATCH, self.batch), BATCH_MAX):
+            self._step()
 
-    def _step(self, examples: Sequence[tuple[list[int], list[int]]]) -> None:
-        """One step of AdaGrad on all targets of some examples, each of them a context and what came, or a set."""
-        if not examples:
+    def _step(self) -> None:
+        """One step of AdaGrad on all targets of the examples that wait, each of them a context and what came, or a set."""
+        if not self._waiting:
             return
         size = len(self.vocabulary)
         self._make_room(size)
-        targets = [target for _, those in examples for target in those]
-        place = np.arange(len(targets))
-        items, weights = self._mixture(examples)
-        vectors = self._input[items]
-        hidden = weights @ vectors
-        rates = [self.event_rate if context or len(those) == 1 else self.rate for context, those in examples]
-        rate = np.repeat(np.array(rates, dtype=np.float32), [len(those) for _, those in examples])
+        numbers, lengths = np.concatenate(self._waiting), np.array([len(part) for part in self._waiting])
+        decay = 1.0 - (1.0 - self.decay) * self.ordered
+        hidden = np.zeros((self._due, self.dimension), dtype=np.float32)
+        self._waiting, self._due = [], 0
+        targets, rates, weights, rows = _laid_out(numbers, lengths, len(hidden), decay, self.rate, self.event_rate)
+        _sum_up(self._input, numbers, weights, rows, hidden)
+        _give_others(hidden, lengths)
 
-        likely = self._answers(hidden)
-        likely += self._bias[:size]
-        likely[:, items] = np.where(weights, -np.inf, likely[:, items])  # what is at hand is no candidate
-        likely -= likely.max(axis=1, keepdims=True)
+        likely = self._output[:size] @ np.ascontiguousarray(
+            hidden.T
+        )  # two contiguous ones: a tenth of the time of others
+        np.minimum(likely, EXPONENT_MAX, out=likely)
         np.exp(likely, out=likely)
-        likely *= 1.0 / likely.sum(axis=1, keepdims=True)
-        above = likely.max(axis=0) > self.threshold
-        above[targets] = True
-        moved = np.flatnonzero(above)
-        error = -likely[:, moved]
-        error[place, np.searchsorted(moved, targets)] += 1.0
-
-        square = np.square(error)
-        self._bias_sum[moved] += square.sum(axis=0)
-        self._bias[moved] += np.einsum("i,ij->j", rate, error) / np.sqrt(self._bias_sum[moved] + ADAGRAD_START)
+        _hide(likely, numbers, lengths)
+        odds = np.exp(self._bias[:size])
+        total = odds @ likely + LIKELY_MIN
+        moved = _moved(likely, odds, total, targets, self.threshold)
+        error, step = _errors(
+            likely, odds, total, moved, targets, rates, hidden, self._bias, self._bias_sum, self._output_sum
+        )
         output = self._output[moved]
-        back = error @ output
-        self._output_sum[moved] += np.einsum("i,ij->j", _mean_square(hidden), square)
-        error *= rate[:, None]
-        error /= np.sqrt(self._output_sum[moved] + ADAGRAD_START)
-        output += error.T @ hidden
+        back = error.T @ output
+        output += step @ hidden
         self._output[moved] = output
-        if len(items):
-            gradient = weights.T @ back
-            self._input_sum[items] += _mean_square(gradient)
-            vectors += (weights.T @ (back * rate[:, None])) / np.sqrt(self._input_sum[items] + ADAGRAD_START)[:, None]
-            self._input[items] = vectors
 
-    def _answers(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What all items answer to some vectors, a row each; a product of two contiguous matrices takes a tenth of the time of others."""
-        products = self._output[: len(self.vocabulary)] @ np.ascontiguousarray(hidden.T)
-        return np.ascontiguousarray(products.T)
-
-    def _mixture(self, examples: Sequence[tuple[list[int], list[int]]]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Which items predict some targets, and with what weights: shapes (items,) and (targets, items)."""
-        near = [context[-self.window :] or those for context, those in examples]
-        places = np.array([*chain.from_iterable(near)], dtype=np.intp)
-        columns = np.zeros(len(self._input), dtype=np.intp)
-        columns[places] = 1
-        items = np.flatnonzero(columns)
-        columns[items] = np.arange(len(items))
-        columns = columns[places]
-        weights = np.zeros((sum(len(those) for _, those in examples), len(items)), dtype=np.float32)
-        newest = self._weights(self.window, self.decay)[::-1]
-        norms = np.sqrt(np.cumsum(np.square(newest)))
-        row = start = 0
-        for (context, those), names in zip(examples, near, strict=True):
-            place = columns[start : start + len(names)]
-            if context:
-                weights[row, place] = newest[len(names) - 1 :: -1] / norms[len(names) - 1]
-            elif len(those) > 1:
-                weights[row : row + len(those), place] = _each_from_all_others(len(those))
-            row += len(those)
-            start += len(names)
-        return items, weights
+        _give_others(back, lengths)
+        _move(self._input, self._input_sum, numbers, weights, rows, back, rates)
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
         """See `Ranker.forget`: vectors begin anew. The base rate of who comes is that of who went, until it is known better."""
-        self._step(self._waiting)
-        self._waiting = []
+        self._step()
         numbers = numbers[numbers < len(self._input)]
         self._input[numbers] = _initial(0, len(self._input), self.dimension)[numbers]
         self._output[numbers] = 0.0
@@ -212,12 +170,11 @@ class Factorization(Ranker):
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See `Ranker.arrays`."""
-        waiting = [part for example in self._waiting for part in example]
         return {
             "ordered": np.array([self.ordered]),
             "learned": np.array([self._learned]),
-            "waiting": np.fromiter(chain.from_iterable(waiting), np.int32),
-            "waiting_lengths": np.array([len(part) for part in waiting], dtype=np.int32),
+            "waiting": np.concatenate([*self._waiting, np.zeros(0, dtype=np.int64)]).astype(np.int32),
+            "waiting_lengths": np.array([len(part) for part in self._waiting], dtype=np.int32),
             **{name: getattr(self, f"_{name}").copy() for name in LEARNED},
         }
 
@@ -227,22 +184,9 @@ class Factorization(Ranker):
         for name in LEARNED:
             setattr(self, f"_{name}", np.array(arrays[name], dtype=np.float32))
         self._learned = int(arrays["learned"][0])
-        numbers = iter(arrays["waiting"].tolist())
-        parts = [list(islice(numbers, length)) for length in arrays["waiting_lengths"].tolist()]
-        self._waiting = list(zip(parts[::2], parts[1::2], strict=True))
-
-
-@cache
-def _each_from_all_others(size: int) -> NDArray[np.float32]:
-    """Weights of the items of a set in what predicts each of them: shape (size, size)."""
-    weights = np.full((size, size), (size - 1) ** -0.5, dtype=np.float32)
-    np.fill_diagonal(weights, 0.0)
-    return weights
-
-
-def _mean_square(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    mean: NDArray[np.float32] = np.einsum("ij,ij->i", rows, rows) / np.float32(rows.shape[1])
-    return mean
+        lengths = arrays["waiting_lengths"].astype(np.int64)
+        self._waiting = np.split(arrays["waiting"].astype(np.int64), np.cumsum(lengths)[:-1]) if len(lengths) else []
+        self._due = int(lengths[1::2].sum())
 
 
 def _initial(start: int, end: int, dimension: int) -> NDArray[np.float32]:
@@ -254,3 +198,225 @@ def _initial(start: int, end: int, dimension: int) -> NDArray[np.float32]:
     place ^= place >> np.uint64(32)
     uniform = (place >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
     return ((uniform - np.float32(0.5)) * np.float32(INITIAL_SPREAD * 12**0.5)).reshape(end - start, dimension)
+
+
+@compiled
+def _descend(weights: NDArray[np.float32], start: int, end: int, decay: float) -> None:
+    """Weights of what is at hand, of which the newest is the last: their squares add up to 1."""
+    weight, squares = 1.0, 0.0
+    for place in range(end - 1, start - 1, -1):
+        weights[place] = weight
+        squares += weight * weight
+        weight *= decay
+    for place in range(start, end):
+        weights[place] /= math.sqrt(squares)
+
+
+@compiled
+def _hidden(inputs: NDArray[np.float32], recent: NDArray[np.int64], decays: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The weighted sums of the vectors of what is at hand, at each of some decays: shape (dimension, decays)."""
+    size = inputs.shape[1]
+    hidden = np.empty((size, len(decays)), dtype=np.float32)
+    weights = np.empty(len(recent), dtype=np.float32)
+    for column in range(len(decays)):
+        total = np.zeros(size, dtype=np.float32)
+        _descend(weights, 0, len(recent), decays[column])
+        for place in range(len(recent)):
+            item, weight = recent[place], weights[place]
+            for k in range(size):
+                total[k] += weight * inputs[item, k]
+        for k in range(size):
+            hidden[k, column] = total[k]
+    return hidden
+
+
+@compiled
+def _laid_out(
+    numbers: NDArray[np.int64], lengths: NDArray[np.int64], count: int, decay: float, rate: float, event_rate: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """The targets of some examples and the rates of their steps; of each number how much it weighs, and the row that it goes to.
+
+    What came after others goes nowhere. What came in a set goes to a row of its own, and from there to all others of the set.
+    """
+    targets, rates = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
+    weights, rows = np.empty(len(numbers), dtype=np.float32), np.empty(len(numbers), dtype=np.int64)
+    start = row = 0
+    for example in range(0, len(lengths), 2):
+        near, those = lengths[example], lengths[example + 1]
+        _descend(weights, start, start + near, decay)
+        for place in range(start, start + near):
+            rows[place] = row
+        start += near
+        for place in range(start, start + those):
+            rows[place] = NOWHERE if near else row
+            weights[place] = 1.0 / math.sqrt(max(those - 1, 1))
+            targets[row] = numbers[place]
+            rates[row] = event_rate if near or those == 1 else rate
+            row += 1
+        start += those
+    return targets, rates, weights, rows
+
+
+@compiled
+def _sum_up(
+    inputs: NDArray[np.float32],
+    numbers: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    hidden: NDArray[np.float32],
+) -> None:
+    """Add weighted vectors to the rows that they go to."""
+    for place in range(len(numbers)):
+        item, weight, row = numbers[place], weights[place], rows[place]
+        if row != NOWHERE:
+            for k in range(hidden.shape[1]):
+                hidden[row, k] += weight * inputs[item, k]
+
+
+@compiled
+def _give_others(vectors: NDArray[np.float32], lengths: NDArray[np.int64]) -> None:
+    """Each of a set is given the sum of the others."""
+    start = 0
+    for example in range(0, len(lengths), 2):
+        end = start + lengths[example + 1]
+        if lengths[example] == 0:
+            for k in range(vectors.shape[1]):
+                total = np.float32(0.0)
+                for row in range(start, end):
+                    total += vectors[row, k]
+                for row in range(start, end):
+                    vectors[row, k] = total - vectors[row, k]
+        start = end
+
+
+@compiled
+def _hide(likely: NDArray[np.float32], numbers: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+    """What is at hand is no candidate."""
+    start = target = 0
+    for example in range(0, len(lengths), 2):
+        near, those = lengths[example], lengths[example + 1]
+        for column in range(those):
+            for place in range(start, start + (near or those)):
+                if near or place != start + column:
+                    likely[numbers[place], target + column] = 0.0
+        start += near + those
+        target += those
+
+
+@compiled
+def _moved(
+    likely: NDArray[np.float32],
+    odds: NDArray[np.float32],
+    total: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    threshold: float,
+) -> NDArray[np.int64]:
+    """The targets, and what else has a likelihood above the threshold: that is `likely` times `odds`, divided by `total`."""
+    size, count = likely.shape
+    above = np.zeros(size, dtype=np.bool_)
+    scale = np.empty(count, dtype=np.float32)
+    for column in range(count):
+        above[targets[column]] = True
+        scale[column] = 1.0 / total[column]
+    moved = np.empty(size, dtype=np.int64)
+    found = 0
+    for row in range(size):
+        there, least = above[row], np.float32(threshold) / odds[row]
+        for column in range(count):
+            there |= likely[row, column] * scale[column] > least
+        if there:
+            moved[found] = row
+            found += 1
+    return moved[:found]
+
+
+@compiled
+def _errors(
+    likely: NDArray[np.float32],
+    odds: NDArray[np.float32],
+    total: NDArray[np.float32],
+    moved: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    rates: NDArray[np.float32],
+    hidden: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    bias_sum: NDArray[np.float32],
+    output_sum: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The errors of those that move and how far their vectors move, of shape (moved, targets); their biases move at once."""
+    count, found = len(targets), len(moved)
+    power, scale = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
+    for column in range(count):
+        likely[targets[column], column] -= total[column] / odds[targets[column]]
+        power[column] = _mean_square(hidden[column])
+        scale[column] = -1.0 / total[column]
+    error, step = np.empty((found, count), dtype=np.float32), np.empty((found, count), dtype=np.float32)
+    for place in range(found):
+        row = moved[place]
+        odd = odds[row]
+        push = squares = output_squares = np.float32(0.0)
+        for column in range(count):
+            wrong = likely[row, column] * scale[column] * odd
+            error[place, column] = wrong
+            push += rates[column] * wrong
+            squares += wrong * wrong
+            output_squares += power[column] * (wrong * wrong)
+        bias_sum[row] += squares
+        bias[row] += push / math.sqrt(bias_sum[row] + np.float32(ADAGRAD_START))
+        output_sum[row] += output_squares
+        pace = np.float32(1.0) / math.sqrt(output_sum[row] + np.float32(ADAGRAD_START))
+        for column in range(count):
+            step[place, column] = error[place, column] * rates[column] * pace
+    return error, step
+
+
+@compiled
+def _move(
+    inputs: NDArray[np.float32],
+    inputs_sum: NDArray[np.float32],
+    numbers: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    back: NDArray[np.float32],
+    rates: NDArray[np.float32],
+) -> None:
+    """Move the vectors of what was at hand along what came back to the rows that they went to."""
+    size = inputs.shape[1]
+    first, later = np.full(len(inputs), NOWHERE), np.full(len(numbers), NOWHERE)  # places of the same item
+    for place in range(len(numbers) - 1, -1, -1):
+        if rows[place] != NOWHERE:
+            later[place], first[numbers[place]] = first[numbers[place]], place
+    gradient, step = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    for begin in range(len(numbers)):
+        item, place = numbers[begin], begin
+        if first[item] != begin:
+            continue
+        for k in range(size):
+            gradient[k] = step[k] = 0.0
+        while place != NOWHERE:
+            row, weight = rows[place], weights[place]
+            rate = rates[row]
+            for k in range(size):
+                pull = weight * back[row, k]
+                gradient[k] += pull
+                step[k] += rate * pull
+            place = later[place]
+        inputs_sum[item] += _mean_square(gradient)
+        pace = np.float32(1.0) / math.sqrt(inputs_sum[item] + np.float32(ADAGRAD_START))
+        for k in range(size):
+            inputs[item, k] += pace * step[k]
+
+
+@compiled
+def _mean_square(vector: NDArray[np.float32]) -> np.float32:
+    """In four sums, which do not wait for each other."""
+    first = second = third = fourth = np.float32(0.0)
+    whole = len(vector) // 4 * 4
+    for k in range(0, whole, 4):
+        first += vector[k] * vector[k]
+        second += vector[k + 1] * vector[k + 1]
+        third += vector[k + 2] * vector[k + 2]
+        fourth += vector[k + 3] * vector[k + 3]
+    for k in range(whole, len(vector)):
+        first += vector[k] * vector[k]
+    return np.float32((first + second + third + fourth) / np.float32(len(vector)))

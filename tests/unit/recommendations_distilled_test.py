@@ -196,8 +196,10 @@ def test_a_client_learns_for_itself_what_the_worker_would_learn_of_its_sequence(
     first, second = model.vocabulary.known(names)
     factorization, partition = model.factorization, table.partitions[0]
     factorization.ordered = 1.0
+    factorization._step()  # what waits
     before = factorization.vectors([first, second])[0]
-    factorization._step([([first], [second])])
+    factorization.learn([first], second)
+    factorization._step()
     moved = scoring._fades(2, 1.0) @ (factorization.vectors([first, second])[0] - before)
     known = partition.clocks[: len(table.names)] >= 0
     bias = np.where(known, partition.bias[: len(known)], np.float32(-np.inf))

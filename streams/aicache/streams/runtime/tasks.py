@@ -109,10 +109,11 @@ class Task(Generic[S]):
                 self.state = fold.load(partition, loaded.entries.items(), loaded.version)
         else:
             self.state = fold.empty(partition)
-        self.offsets = dict(loaded.offsets)
-        self._committed = dict(loaded.offsets)
-        self._replayed = set(loaded.replayed)
         self._inputs = {topic.name: topic for topic in fold.inputs}
+        # An earlier version of the fold may have read more: what becomes of those topics is nothing to this one.
+        self.offsets = {topic: offset for topic, offset in loaded.offsets.items() if topic in self._inputs}
+        self._committed = dict(self.offsets)
+        self._replayed = set(loaded.replayed)
         self._topic_ids: dict[str, str] = loaded.told.get("topics", {})
         self.require_same_topics()
         self._require_same_log()

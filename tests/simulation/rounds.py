@@ -1,10 +1,11 @@
 """Whole rounds under faults: coordinator, members, reducer and clients as the machines that run in production, over one log.
 
-Oracles: each published aggregate is the clear sum over its manifest; no round has two manifests or two aggregates that differ; every
-aggregate has a quorum of votes for its manifest; no member votes twice; nobody's budget is overspent; a clip that adapts (in every other
-seed) follows from the round before it; and everything ends.
+Oracles: each published aggregate is the clear sum over its manifest, and tells the noise of it; no round has two manifests or two
+aggregates that differ; every aggregate has a quorum of votes for its manifest; no member votes twice; nobody's budget is overspent; a clip
+that adapts (in every other seed) follows from the round before it; and everything ends.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -239,6 +240,7 @@ class Rounds(Deployment):
                 "opened without a quorum"
             )
             self.check_sum(aggregate, manifests[aggregate.round_id][0][1])
+            self.check_noise(aggregate)
         assert all(len(found) == 1 for found in bodies.values()), "a round was opened twice, differently"
         self.check_budgets(manifests)
         self.check_clips()
@@ -282,6 +284,17 @@ class Rounds(Deployment):
         if listed:
             clear = np.sum([self.sent[aggregate.round_id][client] for client in listed], axis=0)
             assert np.array_equal(np.frombuffer(aggregate.sum, "<i8"), clear), "the aggregate is not the clear sum"
+
+    def check_noise(self, aggregate: Aggregate) -> None:
+        """Each client adds its share, so that `honest` of them make up what was planned."""
+        (proposal, *_) = [
+            record
+            for record in self.world.log.records("aicache.rounds", Proposal)
+            if record.round_id == aggregate.round_id
+        ]
+        assert (proposal.noise, proposal.robust) == ("clients", "none")
+        found = proposal.sigma * math.sqrt(aggregate.n / proposal.honest)
+        assert math.isclose(aggregate.sigma, found), "the aggregate tells another noise than is in it"
 
     def check_budgets(self, manifests: dict[str, list[tuple[bytes, Manifest]]]) -> None:
         listed = Counter(e.client for found in manifests.values() for g in found[0][1].groups for e in g.clients)

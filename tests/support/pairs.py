@@ -37,5 +37,5 @@ def aggregate(task: Task, number: int = 1, baskets: list[list[str]] = BASKETS, n
     n = len(baskets)
     return Aggregate(
         "d", task.task, 1, f"r-{number}", number, task.kind, bytes(32), 5, n, task.length, task.scale, task.labels,
-        values.tobytes(), [], guarantee,
+        values.tobytes(), [], guarantee, noise * task.scale,
     )  # fmt: skip

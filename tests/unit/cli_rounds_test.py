@@ -72,7 +72,7 @@ def manifest(name: str) -> Manifest:
 
 
 def aggregate(name: str) -> Aggregate:
-    return Aggregate("d", "tags", 1, name, 1, "histogram", RHO, 8, 3, 3, 1.0, [], bytes(24), [], GUARANTEE)
+    return Aggregate("d", "tags", 1, name, 1, "histogram", RHO, 8, 3, 3, 2.0, [], bytes(24), [], GUARANTEE, 6.0)
 
 
 def test_a_round_goes_from_open_to_done() -> None:
@@ -83,7 +83,7 @@ def test_a_round_goes_from_open_to_done() -> None:
     ]
     assert states == ["open", "closed", "voting", "done"]
     row = log.rows["a"]
-    assert (row.n, row.groups_left_out, row.epsilon) == (3, 1, 0.5)
+    assert (row.n, row.groups_left_out, row.epsilon, row.noise) == (3, 1, 0.5, 3.0)
 
 
 def test_a_round_that_fails_says_why() -> None:

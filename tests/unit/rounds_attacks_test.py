@@ -142,9 +142,10 @@ def test_an_aggregate_that_does_not_fit_its_round_is_refused() -> None:
     play.world.log.append(
         "aicache.insights.aggregates", replace(good, guarantee=replace(good.guarantee, rdp=[0.0] * 48))
     )
+    play.world.log.append("aicache.insights.aggregates", replace(good, sigma=good.sigma / 2))
     play.read["aicache.insights.aggregates"] = 0
     play.run(100)
-    assert play.dead == ["bad-aggregate", "bad-aggregate"]
+    assert play.dead == ["bad-aggregate"] * 3
     assert [model.version for model in play.models()] == [0]
     assert good.manifest_digest and manifest
 

@@ -50,6 +50,12 @@ def test_each_fault_is_found_by_its_check_and_nothing_unrelated_is_blamed(maker:
         assert failed.get(check) == reason, (name, failed)
 
 
+def test_an_older_aggregate_that_does_not_tell_its_noise_is_as_valid_as_before(maker: ModuleType, played) -> None:
+    silent = maker.changed(played[1], maker.Aggregate, lambda record: maker.replace(record, sigma=0.0))
+    assert silent != played[1]
+    assert all(check.ok for check in verify_round(in_memory(DEPLOYMENT, "tags-1", entries(maker, silent))))
+
+
 def test_what_others_write_into_the_topics_changes_nothing(maker: ModuleType, played) -> None:
     """Forged votes, openings and envelopes stand beside the real ones in the log."""
     _, rows = played

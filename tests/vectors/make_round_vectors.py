@@ -208,6 +208,9 @@ def bad_ones(play: Deployment, rows: list[Row]) -> dict[str, tuple[list[Row], st
             changed(rows, Aggregate, lambda r: replace(r, guarantee=replace(r.guarantee, epsilon=0.1))), "aggregate",
             "wrong-aggregate",
         ),
+        "noise_that_is_not_there": (
+            changed(rows, Aggregate, lambda r: replace(r, sigma=r.sigma * 2)), "aggregate", "wrong-aggregate",
+        ),
         "a_group_dropped_that_opens": (
             changed(rows, Aggregate, lambda r: replace(r, n=0, sum=b"", groups=[replace(r.groups[0], status="dropped")])),
             "aggregate", "wrongly-dropped",

@@ -191,7 +191,10 @@ def total_sigma(noise: str, sigma: float, members: int, threshold: int, honest: 
         members: m, of the committee.
         threshold: t, how many members open a sum.
         honest: h; only for `clients`.
-        senders: the most clients that the sum may have.
+        senders: clients of the sum; where room is planned, the most that it may have.
+
+    Raises:
+        LocalError: as `share_sigma`.
     """
     parties = members if noise == COMMITTEE else senders
     return share_sigma(noise, sigma, members, threshold, honest) * math.sqrt(parties)

@@ -505,6 +505,7 @@ class Aggregate:
     sum: bytes  # int64, little-endian: the opened groups together
     groups: list[GroupSum]
     guarantee: Guarantee
+    sigma: float = 0.0  # standard deviation of all noise in each coordinate of sum, integer grid; 0: not told
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aicache.producers.connection import KafkaSettings
     from aicache.streams.rounds.heavy import Heavy
 
-COLUMNS = ("round", "task", "no", "state", "opened", "clients", "epsilon", "why")
+COLUMNS = ("round", "task", "no", "state", "opened", "clients", "epsilon", "noise", "why")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def list_rounds(
     ] = 20,
     as_json: Json = False,
 ) -> None:
-    """List rounds with state, clients and privacy spent.
+    """List rounds with state, clients, privacy spent, and the standard deviation of the noise in each number of the result.
 
     Example: `aicache round list --task tags`
     """
@@ -200,4 +200,5 @@ def _cells(row: "RoundRow") -> tuple[object, ...]:
     when = datetime.fromtimestamp(row.opened_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     crowd = f"{row.n} of {row.n_min}…{row.n_max}" if row.n else f"{row.n_min}…{row.n_max} wanted"
     epsilon = f"{row.epsilon:.3g}" if row.epsilon else ""
-    return row.round_id, row.task, row.number, row.state, when, crowd, epsilon, row.reason
+    noise = f"±{row.noise:.3g}" if row.noise else ""
+    return row.round_id, row.task, row.number, row.state, when, crowd, epsilon, noise, row.reason

@@ -25,6 +25,7 @@ class RoundRow:
         groups_left_out: groups that were under n_min.
         epsilon: of this round, once it is done.
         delta: of the same.
+        noise: standard deviation of all noise in each number of the result, in the task's unit; 0: not told.
         reason: why it closed or was aborted.
     """
 
@@ -39,6 +40,7 @@ class RoundRow:
     groups_left_out: int
     epsilon: float
     delta: float
+    noise: float
     reason: str
 
 
@@ -83,6 +85,7 @@ class RoundLog:
             groups_left_out=0,
             epsilon=0.0,
             delta=0.0,
+            noise=0.0,
             reason="",
         )
         self.rows[proposal.round_id] = row
@@ -103,6 +106,7 @@ def rows(records: Iterable[Record]) -> list[RoundRow]:
 def _finish(row: RoundRow, result: Aggregate) -> None:
     row.state, row.n, row.reason = "done", result.n, ""
     row.epsilon, row.delta = result.guarantee.epsilon, result.guarantee.delta
+    row.noise = result.sigma / result.scale
 
 
 def _advance(row: RoundRow, record: RoundClosed | Manifest | RoundAborted) -> None:

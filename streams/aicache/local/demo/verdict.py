@@ -6,7 +6,6 @@ import numpy as np
 
 from aicache.local.demo import script
 from aicache.local.demo.story import Story
-from aicache.privacy.accounting import share_sigma
 
 ECHOES = frozenset({("duration-shift", script.SLOW_OPERATION, "")})
 """The slow operation as it looks over all its releases together: told where the shift comes early enough to have a before."""
@@ -58,17 +57,15 @@ def _noise(story: Story) -> Line:
     pooled = []
     for seen in story.rounds:
         if seen.proposal.noise == "committee" and seen.clear_clients == seen.aggregate.n:
-            p = seen.proposal
-            share = share_sigma(p.noise, p.sigma, len(p.roster), p.threshold, p.honest)
-            planned = share * len(seen.manifest.members) ** 0.5
-            pooled.append((np.frombuffer(seen.aggregate.sum, dtype="<i8") - seen.clear) / planned)
+            noise = np.frombuffer(seen.aggregate.sum, dtype="<i8") - seen.clear
+            pooled.append(noise / seen.aggregate.sigma)
     values = np.concatenate(pooled) if pooled else np.zeros(1)
     ratio = float(np.sqrt(np.mean(np.square(values))))
     holds = values.size >= COORDINATES_MIN and abs(ratio - 1) <= SIGMA_TOLERANCE
     return Line(
-        "where the committee adds it, the noise has the planned σ within 5%",
+        "where the committee adds it, the noise has the σ that the aggregate tells within 5%",
         holds,
-        f"σ is {ratio:.3f} of the plan over {values.size:,} coordinates",
+        f"σ is {ratio:.3f} of what is told over {values.size:,} coordinates",
     )
 
 

@@ -40,6 +40,7 @@ from aicache.schemas.records import (
 )
 from aicache.schemas.signing import verify_record
 from aicache.streams.committee.rules import chunks_of
+from aicache.streams.reducer.noise import noise_of
 from aicache.streams.reducer.opening import combine_groups, open_group
 from aicache.streams.reducer.sums import RoundSums
 from aicache.streams.rounds.budgets import guarantee_of
@@ -383,8 +384,10 @@ class Reducer:
         self, current: RoundSums, digest: bytes, groups: list[GroupSum], opened: list[NDArray[np.int64]]
     ) -> Aggregate:
         proposal = current.proposal
-        counts = [group.n for group in groups if group.status == "opened"]
-        total = combine_groups(proposal.robust, opened, counts) if opened else np.zeros(0, dtype=np.int64)
+        counts = {group.group: group.n for group in groups if group.status == "opened"}
+        total = np.zeros(0, dtype=np.int64)
+        if opened:
+            total = combine_groups(proposal.robust, opened, list(counts.values()))
         guarantee = guarantee_of(proposal)
         return Aggregate(
             deployment=self.deployment,
@@ -395,11 +398,12 @@ class Reducer:
             kind=proposal.kind,
             manifest_digest=digest,
             closed_ms=current.closed_ms,
-            n=sum(counts),
+            n=sum(counts.values()),
             length=proposal.length,
             scale=proposal.scale,
             labels=current.labels,
             sum=total.astype("<i8").tobytes(),
             groups=groups,
             guarantee=Guarantee(**{name: getattr(guarantee, name) for name in Guarantee.__slots__}),
+            sigma=noise_of(proposal, current.manifests[digest], counts),
         )

@@ -22,6 +22,9 @@ TRIM = 0.2
 NORM_FACTOR = 3.0
 """Group means with a norm above this many times the median norm are left out by the norm filter."""
 
+ROBUST_GROUPS_MIN = 3
+"""Of fewer groups no rule can tell which is the bad one: they are added up."""
+
 IntVector = NDArray[np.int64]
 
 
@@ -66,6 +69,27 @@ def open_group(
     return None
 
 
+def means_averaged(rule: str, groups: int) -> int:
+    """How many groups' means each coordinate of the answer is the average of, at least; 0 where the answer is the plain sum.
+
+    Args:
+        rule: none, trimmed-mean, median or norm-filter.
+        groups: how many were opened.
+
+    Raises:
+        RemoteError: `unknown-rule`.
+    """
+    if rule == "none" or groups < ROBUST_GROUPS_MIN:
+        return 0
+    if rule == "median":
+        return 2 - groups % 2
+    if rule == "trimmed-mean":
+        return groups - 2 * int(groups * TRIM)
+    if rule == "norm-filter":
+        return (groups + 1) // 2  # those whose norm is at most the median
+    raise RemoteError("not a rule over groups", reason="unknown-rule", got=rule)
+
+
 def combine_groups(rule: str, sums: Sequence[IntVector], counts: Sequence[int]) -> IntVector:
     """One sum for all opened groups.
 
@@ -80,7 +104,7 @@ def combine_groups(rule: str, sums: Sequence[IntVector], counts: Sequence[int]) 
     Raises:
         RemoteError: `unknown-rule`.
     """
-    if rule == "none" or len(sums) < 3:
+    if not means_averaged(rule, len(sums)):
         return np.sum(sums, axis=0, dtype=np.int64)
     means = np.stack([group / count for group, count in zip(sums, counts, strict=True)])
     if rule == "median":
@@ -88,9 +112,7 @@ def combine_groups(rule: str, sums: Sequence[IntVector], counts: Sequence[int]) 
     elif rule == "trimmed-mean":
         cut = int(len(means) * TRIM)
         answer = np.sort(means, axis=0)[cut : len(means) - cut].mean(axis=0)
-    elif rule == "norm-filter":
+    else:
         norms = np.linalg.norm(means, axis=1)
         answer = means[norms <= NORM_FACTOR * np.median(norms)].mean(axis=0)
-    else:
-        raise RemoteError("not a rule over groups", reason="unknown-rule", got=rule)
     return np.rint(answer * sum(counts)).astype(np.int64)

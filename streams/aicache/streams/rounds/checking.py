@@ -7,6 +7,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.privacy.statements import member_sender_id
 from aicache.schemas.records import Aggregate, Envelope, Task
 from aicache.schemas.signing import verify_record
+from aicache.streams.reducer.noise import noise_of
 from aicache.streams.rounds.budgets import guarantee_of
 from aicache.streams.rounds.state import RoundState, State
 from aicache.streams.rounds.task import validate
@@ -44,3 +45,7 @@ def check_aggregate(current: RoundState, record: Aggregate) -> None:
         raise RemoteError("the aggregate does not fit its round", reason="bad-aggregate", got=len(record.sum))
     if record.guarantee.rdp != guarantee_of(current.proposal).rdp:
         raise RemoteError("the aggregate's guarantee is not its round's", reason="bad-aggregate")
+    assert current.manifest is not None, "an aggregate is of the manifest that the round has"
+    opened = [group.group for group in record.groups if group.status == "opened"]
+    if record.sigma not in (0.0, noise_of(current.proposal, current.manifest, opened)):
+        raise RemoteError("the aggregate's noise is not its round's", reason="bad-aggregate", got=record.sigma)

@@ -21,6 +21,7 @@ from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
 from aicache.schemas.clipping import CLIPPINGS, masked_length, rule_of
 from aicache.schemas.records import AdaptiveClipping, ModelSpec, Task
+from aicache.streams.reducer.opening import ROBUST_GROUPS_MIN
 
 Nested = TypeVar("Nested", ModelSpec, AdaptiveClipping)
 
@@ -32,7 +33,6 @@ LABEL_BYTES_MAX = 400_000
 """All labels together: a task has to fit its topic."""
 LENGTH_MAX = 4_000_000
 GROUPS_MAX = 64
-ROBUST_GROUPS_MIN = 3
 DAY_MS = 86_400_000
 RECORD_MARGIN_BYTES = 100_000
 EVALUATION_LENGTH = 2
@@ -331,10 +331,13 @@ def planned_sigma(task: Task, clip: float | None = None) -> float:
 
 
 def present_sigma(task: Task, n: int, clip: float | None = None) -> float:
-    """σ of the noise in a sum to which n clients and all members have contributed: more than what is promised."""
-    shares = accounting.honest_shares(task.noise, task.members, task.threshold, task.honest)
-    senders = n if task.noise == "clients" else task.members
-    return planned_sigma(task, clip) * math.sqrt(senders / shares)
+    """σ of the noise in a sum to which n clients and all members have contributed: more than what is promised.
+
+    Raises:
+        LocalError: as `accounting.share_sigma`.
+    """
+    sigma = planned_sigma(task, clip)
+    return accounting.total_sigma(task.noise, sigma, task.members, task.threshold, task.honest, n)
 
 
 def _check_noise(task: Task) -> None:

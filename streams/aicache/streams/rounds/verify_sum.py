@@ -25,6 +25,7 @@ from aicache.schemas.records import (
     UpdateChunk,
 )
 from aicache.streams.committee.rules import chunks_of
+from aicache.streams.reducer.noise import noise_of
 from aicache.streams.reducer.opening import combine_groups, open_group
 from aicache.streams.rounds.budgets import guarantee_of
 from aicache.streams.rounds.exported import RoundLog
@@ -210,12 +211,15 @@ def check_aggregate(
     require(bool(aggregates), "no-aggregate", "the round has no aggregate yet")
     closed = {record.closed_ms for record in closings if record.rho == rho}
     labels = [task.labels for task in tasks if task.version == proposal.task_version and task.task == proposal.task]
+    sigma = noise_of(proposal, manifest, [number for number, total in opened.items() if total is not None])
     for aggregate in aggregates:
         _check_groups(aggregate, proposal, manifest, opened)
         expected = _expected(proposal, manifest, digest, opened)
         for name, value in expected.items():
             same = getattr(aggregate, name) == value
             require(same, "wrong-sum" if name == "sum" else "wrong-aggregate", f"its {name} is not what the log gives")
+        # Records of the first version do not tell it: then nobody is told anything false.
+        require(aggregate.sigma in (0.0, sigma), "wrong-aggregate", "its sigma is not what the manifest gives")
         require(aggregate.closed_ms in closed, "wrong-aggregate", "its closing is not in the log")
         require(not labels or aggregate.labels in labels, "wrong-aggregate", "its labels are not the task's")
     n, epsilon = aggregates[0].n, aggregates[0].guarantee.epsilon

@@ -11,7 +11,7 @@ from aicache.producers import BlockingClient, Client, Hub, KafkaSettings
 from aicache.schemas import topics
 from aicache.schemas.admin import create_topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import Aggregate, Task
+from aicache.schemas.records import Aggregate
 from aicache.schemas.topics import Topic
 from support.pairs import BASKETS, LABELS, aggregate, declared
 from support.processes import HEAD, Processes
@@ -26,7 +26,7 @@ run_private_tables(settings)
 )
 
 
-def write(kafka: KafkaSettings, topic: Topic, key: bytes, record: Task | Aggregate) -> None:
+def write(kafka: KafkaSettings, topic: Topic, key: bytes, record: Aggregate) -> None:
     producer = Producer(kafka.client_config())
     producer.produce(kafka.name(topic.name), Codec().encode(record), key)
     assert producer.flush(WAIT_S) == 0
@@ -41,10 +41,8 @@ def services(kafka: KafkaSettings, tmp_path: Path):
 
 
 def test_an_opened_sum_answers_on_the_client(kafka: KafkaSettings, services: Processes, tmp_path: Path) -> None:
-    task = replace(declared(), deployment=kafka.deployment)
-    opened = replace(aggregate(task), deployment=kafka.deployment)
-    write(kafka, topics.TASKS, b"together", task)
-    write(kafka, topics.AGGREGATES, b"r-1", opened)
+    task = declared()
+    write(kafka, topics.AGGREGATES, b"r-1", replace(aggregate(task), deployment=kafka.deployment))
     services.ready(services.start(SERVICE))
     with Hub(kafka) as hub, BlockingClient(hub, tmp_path / "client") as client:
         assert client.recommend_locally([LABELS[0]], "pypi", task="another") == []
@@ -54,11 +52,8 @@ def test_an_opened_sum_answers_on_the_client(kafka: KafkaSettings, services: Pro
         assert [reason.item for reason in best[0].reasons] == [LABELS[0]]
 
         # The next round knows fewer labels: rows that are gone leave the client's tables, too.
-        fewer = replace(task, version=2, labels=LABELS[:8], length=36)
-        write(kafka, topics.TASKS, b"together", fewer)
-        write(
-            kafka, topics.AGGREGATES, b"r-2", replace(aggregate(fewer, 2, BASKETS[:800]), deployment=kafka.deployment)
-        )
+        fewer = aggregate(replace(task, version=2, labels=LABELS[:8], length=36), 2, BASKETS[:800])
+        write(kafka, topics.AGGREGATES, b"r-2", replace(fewer, deployment=kafka.deployment))
         assert hub.wait_for(lambda: len(hub.tables.rows("together")) == 8, WAIT_S)
         assert not hub.refused
 

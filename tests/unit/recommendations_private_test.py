@@ -10,7 +10,7 @@ from aicache.privacy.errors import LocalError
 from aicache.privacy.quantize import sensitivity
 from aicache.schemas import topics
 from aicache.schemas.codec import Codec
-from aicache.schemas.records import Aggregate, ItemTable, Task
+from aicache.schemas.records import Aggregate, ItemTable
 from aicache.streams.recommendations import private, tables
 from aicache.streams.runtime.contract import Batch, Message, Step
 from support.pairs import BASKETS, LABELS, aggregate, declared
@@ -18,12 +18,11 @@ from support.pairs import BASKETS, LABELS, aggregate, declared
 FOLD = private.PrivateTables()
 
 
-def message(record: Task | Aggregate, offset: int) -> Message:
-    topic = topics.TASKS if isinstance(record, Task) else topics.AGGREGATES
-    return Message(topic.name, 0, offset, 0, b"", record)
+def message(record: Aggregate, offset: int) -> Message:
+    return Message(topics.AGGREGATES.name, 0, offset, 0, b"", record)
 
 
-def played(*batches: list[Task | Aggregate]) -> list[Step]:
+def played(*batches: list[Aggregate]) -> list[Step]:
     state = FOLD.empty(0)
     return [FOLD.apply(state, Batch(0, [message(record, n) for n, record in enumerate(batch)])) for batch in batches]
 
@@ -33,8 +32,7 @@ def rows(step: Step) -> list[ItemTable]:
 
 
 def test_an_opened_sum_becomes_a_row_a_label_with_its_guarantee() -> None:
-    task = declared()
-    (step,) = played([task, aggregate(task)])
+    (step,) = played([aggregate(declared())])
     assert [row.item for row in rows(step)] == LABELS
     for number, row in enumerate(rows(step)):
         assert set(row.neighbours[:3]) == set(LABELS[number // 4 * 4 : number // 4 * 4 + 4]) - {row.item}
@@ -47,9 +45,9 @@ def test_an_opened_sum_becomes_a_row_a_label_with_its_guarantee() -> None:
 def test_only_rows_that_changed_are_written_again_and_labels_that_are_gone_are_deleted() -> None:
     task = declared()
     first, again, third = played(
-        [task, aggregate(task)],
+        [aggregate(task)],
         [replace(aggregate(task), number=2)],
-        [replace(task, version=2, labels=LABELS[:8], length=36), aggregate(replace(task, labels=LABELS[:8], length=36), 3, BASKETS[:800])],
+        [aggregate(replace(task, labels=LABELS[:8], length=36), 3, BASKETS[:800])],
     )  # fmt: skip
     assert len(first.outputs) == 12
     assert not again.outputs
@@ -60,7 +58,7 @@ def test_only_rows_that_changed_are_written_again_and_labels_that_are_gone_are_d
 
 def test_a_replay_from_the_changelog_gives_the_same_tables_bit_for_bit() -> None:
     task = declared()
-    batches = [[task], [aggregate(task)], [aggregate(task, 2)]]
+    batches = [[aggregate(task)], [aggregate(task, 2)], [aggregate(task, 3, BASKETS[:800])]]
     whole, state, log = played(*batches), FOLD.empty(0), {}
     for batch, expected in zip(batches, whole, strict=True):
         state = FOLD.load(0, list(log.items()), FOLD.version)
@@ -70,16 +68,31 @@ def test_a_replay_from_the_changelog_gives_the_same_tables_bit_for_bit() -> None
         ]
         log.update(step.changed)
     with pytest.raises(LocalError, match="another version"):
-        FOLD.load(0, [], 2)
+        FOLD.load(0, [], 3)
+
+
+def test_the_state_of_the_first_version_is_read_without_its_tasks() -> None:
+    state, log = FOLD.empty(0), {}
+    log.update(FOLD.apply(state, Batch(0, [message(aggregate(declared()), 0)])).changed)
+    assert FOLD.load(0, [(b"ttogether", Codec().encode(declared())), *log.items()], 1) == state
+
+
+def test_a_sum_is_trusted_as_far_as_its_noise_and_an_older_one_as_its_guarantee_says() -> None:
+    told = aggregate(declared())
+    older = replace(told, sigma=0.0)
+    assert np.array_equal(
+        private.solve_aggregate(older).weights,
+        private.solve_aggregate(replace(told, sigma=told.guarantee.sigma)).weights,
+    )
+    assert not np.array_equal(private.solve_aggregate(older).weights, private.solve_aggregate(told).weights)
 
 
 def test_sums_of_other_kinds_are_passed_over_and_bad_ones_are_dead_letters() -> None:
-    task = declared()
-    good = aggregate(task)
+    good = aggregate(declared())
     other = replace(good, kind="histogram")
-    unknown, cut, empty = replace(good, task="nobody"), replace(good, sum=good.sum[8:]), replace(good, n=0)
-    (step,) = played([task, other, unknown, cut, empty])
-    assert [error.reason for _, error in step.dead] == ["unknown-task", "length"]
+    cut, empty, upside_down = replace(good, sum=good.sum[8:]), replace(good, n=0), replace(good, scale=-1.0)
+    (step,) = played([other, cut, empty, upside_down, replace(good, sigma=-1.0)])
+    assert [error.reason for _, error in step.dead] == ["length", "bad-sum", "bad-sum"]
     assert not step.outputs
 
 

@@ -5,7 +5,8 @@ clip is small on purpose: nearly every client's triangle is longer, so all weigh
 and a long basket loses weight a pair, never labels. A list of labels that is too long for one triangle is cut by a histogram round
 first, for `VOCABULARY_SHARE` of the budget: labels that stand out of its noise are the vocabulary. Both rounds are Gaussian sums,
 whose Rényi divergences add up to that of one round with the whole budget.
-The fold reads tasks and aggregates and writes the rows that have changed to the tables. Pure: a replay gives the same bytes.
+The fold reads aggregates, which say themselves how much noise is in them, and writes the rows that have changed to the tables.
+Pure: a replay gives the same bytes.
 """
 
 import hashlib
@@ -19,11 +20,9 @@ from numpy.typing import NDArray
 from aicache.privacy import accounting
 from aicache.privacy.errors import LocalError, RemoteError
 from aicache.schemas import topics
-from aicache.schemas.codec import Codec, SingleObject
-from aicache.schemas.records import Aggregate, ItemTable, Task
+from aicache.schemas.records import Aggregate, ItemTable
 from aicache.streams.recommendations import gram
 from aicache.streams.recommendations.tables import encode_row, key_of
-from aicache.streams.rounds.task import present_sigma
 from aicache.streams.runtime.contract import Batch, Message, Output, Step
 
 KIND = "pairs"
@@ -36,8 +35,7 @@ VOCABULARY_SHARE = 0.15
 HEAVY_SIGMAS = 3.0
 """A label is in the vocabulary if its count is so many standard deviations of the noise above zero: one of 700 others gets in by luck."""
 
-_TASK, _ROW = b"t", b"r"
-_CODEC = Codec(SingleObject())
+_ROW = b"r"
 
 
 def multipliers(epsilon: float, delta: float) -> tuple[float, float]:
@@ -67,23 +65,29 @@ def vocabulary(labels: Sequence[str], counts: NDArray[np.float64], sigma: float)
     return [labels[place] for place in order if counts[place] > HEAVY_SIGMAS * sigma]
 
 
-def solve_aggregate(task: Task, aggregate: Aggregate) -> gram.Solved:
+def solve_aggregate(aggregate: Aggregate) -> gram.Solved:
     """Weights from an opened sum.
 
+    An older aggregate does not tell its noise: of that, what the guarantee counts on is in it at least. Then the sum is trusted a
+    little more than it should be, which is better than no tables.
+
     Args:
-        task: the declaration under which it was collected: tells how much noise is in it.
         aggregate: of a task of pairs, with n > 0.
 
     Raises:
-        RemoteError: the aggregate is not what the task says (reason `length`).
+        RemoteError: the sum is no triangle over its labels (reason `length`), or its scale and noise are no numbers to divide by
+            (reason `bad-sum`).
     """
     labels = len(aggregate.labels)
     if aggregate.length != labels * (labels + 1) // 2 or len(aggregate.sum) != 8 * aggregate.length:
         raise RemoteError("not a triangle over its labels", reason="length", got=aggregate.length, needed=labels)
     if not 2 <= labels <= gram.LABELS_MAX:
         raise RemoteError("too few or too many labels to solve", reason="length", got=labels, needed=gram.LABELS_MAX)
+    sigma = aggregate.sigma or aggregate.guarantee.sigma
+    if not (aggregate.scale > 0 and sigma >= 0):
+        raise RemoteError("not a sum with noise", reason="bad-sum", got=(aggregate.scale, sigma), needed="above 0")
     triangle = np.frombuffer(aggregate.sum, dtype="<i8").astype(np.float64) / aggregate.scale
-    return gram.solve(triangle, labels, present_sigma(task, aggregate.n) / aggregate.scale)
+    return gram.solve(triangle, labels, sigma / aggregate.scale)
 
 
 def rows_of(aggregate: Aggregate, solved: gram.Solved) -> list[ItemTable]:
@@ -108,11 +112,9 @@ class State:
     """What is known.
 
     Attributes:
-        tasks: the tasks of pairs, newest declaration of each.
         rows: for each task the digest of each published row, its version apart.
     """
 
-    tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
@@ -120,8 +122,8 @@ class PrivateTables:
     """The fold."""
 
     name = "private-tables"
-    version = 1
-    inputs = (topics.TASKS, topics.AGGREGATES)
+    version = 2
+    inputs = (topics.AGGREGATES,)
 
     def empty(self, partition: int) -> State:
         """See `Fold.empty`."""
@@ -130,30 +132,22 @@ class PrivateTables:
 
     def load(self, partition: int, entries: Iterable[tuple[bytes, bytes]], version: int) -> State:
         """See `Fold.load`."""
-        if version != self.version:
+        if version not in (1, self.version):  # the first one kept tasks, too, which nothing needs any more
             raise LocalError("the private tables' state is of another version", got=version, needed=self.version)
         state = self.empty(partition)
         for key, value in entries:
-            name = key[1:].decode()
-            if key[:1] == _TASK:
-                state.tasks[name] = _CODEC.decode(value, Task).record
-            elif key[:1] == _ROW:
-                task, _, label = name.partition("\0")
+            if key[:1] == _ROW:
+                task, _, label = key[1:].decode().partition("\0")
                 state.rows.setdefault(task, {})[label] = value
         return state
 
     def apply(self, state: State, batch: Batch) -> Step:
         """See `Fold.apply`."""
         step = Step()
-        for message in sorted(batch.messages, key=lambda message: message.topic != topics.TASKS.name):
-            match message.record:
-                case Task(kind=kind) as task if kind == KIND:
-                    state.tasks[task.task] = task
-                    step.changed[_TASK + task.task.encode()] = _CODEC.encode(task)
-                case Aggregate(kind=kind, n=n) if kind == KIND and n > 0:
-                    self._solve(state, message, message.record, step)
-                case _:
-                    pass
+        for message in batch.messages:
+            record = message.record
+            if isinstance(record, Aggregate) and record.kind == KIND and record.n > 0:
+                self._solve(state, message, record, step)
         return step
 
     def tick(self, state: State, now_ms: int) -> Step:
@@ -162,11 +156,8 @@ class PrivateTables:
         return Step()
 
     def _solve(self, state: State, message: Message, aggregate: Aggregate, step: Step) -> None:
-        task = state.tasks.get(aggregate.task)
         try:
-            if task is None:
-                raise RemoteError("no task of pairs has this name", reason="unknown-task", got=aggregate.task)
-            rows = rows_of(aggregate, solve_aggregate(task, aggregate))
+            rows = rows_of(aggregate, solve_aggregate(aggregate))
         except RemoteError as error:
             step.dead.append((message, error))
             return

@@ -34,12 +34,13 @@ def aggregate(task: Any, number: int, counts: list[int], n: int = 5_000) -> Aggr
     """An opened sum; its noise is drawn, all of the committee's."""
     promised = tasks.guarantee_of(task)
     guarantee = Guarantee(**{name: getattr(promised, name) for name in Guarantee.__dataclass_fields__})
-    noise = np.random.default_rng(number).normal(0, tasks.present_sigma(task, n), task.length)
+    sigma = tasks.present_sigma(task, n)
+    noise = np.random.default_rng(number).normal(0, sigma, task.length)
     total = np.rint(np.array(counts) * task.scale + noise).astype("<i8").tobytes()
     name = (task.deployment, task.task, task.version, f"crashes-{number}", number, task.kind, bytes(32))
     closed_ms = CLOSED_MS + 3_600_000 * number
     groups = [GroupSum(0, n, "opened", "", total)]
-    return Aggregate(*name, closed_ms, n, task.length, task.scale, task.labels, total, groups, guarantee)
+    return Aggregate(*name, closed_ms, n, task.length, task.scale, task.labels, total, groups, guarantee, sigma)
 
 
 def until(kafka: KafkaSettings, holds: Callable[[list[Seen]], bool]) -> list[Seen]:

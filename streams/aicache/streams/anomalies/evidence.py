@@ -104,17 +104,17 @@ class Signature:
 
 @dataclass(slots=True)
 class Plan:
-    """Of a task, what reading its opened sums takes."""
+    """Of a task of sketches, what reading its opened sums takes.
 
-    version: int
-    kind: str
-    noise: str
-    members: int
-    threshold: int
-    honest: int
-    depth: int
-    width: int
-    active: bool
+    Attributes:
+        version: the newest.
+        active: whether the task goes on.
+        shapes: depth and width of the newest versions.
+    """
+
+    version: int = 0
+    active: bool = True
+    shapes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -165,9 +165,10 @@ class State:
         hour, told: the hour of event time, and what was told in it.
         drifts, signatures: evidence by series.
         began_s: the first window of all.
-        plans, tables: tasks, and their newest opened sketches.
-        early: opened sums that wait for their task, by round.
+        plans, tables: tasks of sketches, and the newest opened ones.
+        early: opened sketches that wait for their task, by round.
         rounds, compared: comparisons by opened sums, by task and release, and how many were begun.
+        learned: number of the newest round that was compared, by task.
         periods: people by what they had, by start of the period and outcome, until they are judged.
         judged_s, cells: start of the newest period that was judged, and cells of those that were not.
     """
@@ -194,6 +195,7 @@ class State:
     early: dict[str, Aggregate] = field(default_factory=dict)
     rounds: dict[tuple[str, str], Rounds] = field(default_factory=dict)
     compared: int = 0
+    learned: dict[str, int] = field(default_factory=dict)
     periods: dict[int, dict[str, Cells]] = field(default_factory=dict)
     judged_s: int = -1
     cells: int = 0

@@ -38,7 +38,7 @@ class Incidents:
     """The fold."""
 
     name = "incidents"
-    version = 3
+    version = 4
     inputs = (topics.SERIES, topics.ACKNOWLEDGEMENTS, topics.TASKS, topics.AGGREGATES)
 
     def empty(self, partition: int) -> State:
@@ -49,7 +49,7 @@ class Incidents:
     def load(self, partition: int, entries: Iterable[tuple[bytes, bytes]], version: int) -> State:
         """See `Fold.load`."""
         del partition
-        if version not in (2, self.version):  # the second one knew less, and wrote that in the same way
+        if version not in (2, 3, self.version):  # `written` knows how the earlier ones wrote what they knew
             raise LocalError("the incidents' state is of another version", got=version, needed=self.version)
         return written.load(entries)
 
@@ -58,7 +58,8 @@ class Incidents:
         step = Step()
         before = written.meta_entry(state)
         touched: set[tuple[int, str]] = set()
-        for message in batch.messages:
+        # Tasks first, since the order between topics is not given: they say what must not be told of signatures.
+        for message in sorted(batch.messages, key=lambda message: message.topic != topics.TASKS.name):
             try:
                 self._take(state, message, touched, step)
             except RemoteError as error:

@@ -12,7 +12,7 @@ from aicache.schemas.records import Incident
 from aicache.streams.anomalies import announcing, written
 from aicache.streams.anomalies.announcing import GROWTH, SIGNATURE, family, name_of
 from aicache.streams.anomalies.evidence import Signature, State
-from aicache.streams.anomalies.opened import SKETCH, people_of
+from aicache.streams.anomalies.opened import people_of
 from aicache.streams.anomalies.people import SIGNATURE as PREFIX
 from aicache.streams.runtime.contract import Step
 
@@ -29,7 +29,7 @@ def is_signature(series: str) -> bool:
 
 def may_be_told(state: State, series: str) -> bool:
     """Whether enough people have a signature for anything to be told about it; always, where no task counts them."""
-    if not any(plan.kind == SKETCH and plan.active for plan in state.plans.values()):
+    if not any(plan.active for plan in state.plans.values()):
         return True
     known = state.signatures.get(series)
     return known is not None and known.estimate > 0

@@ -1,10 +1,10 @@
 """What opened sums tell: releases compared under noise, and which signatures many people have.
 
 A histogram task compares releases if its labels are those of `release_labels`: each client is in one place a round, the release that
-it runs and whether that failed. A count-sketch task named `signatures…` counts who has which signature. σ is that of all noise that is in
-the sum, more than what the guarantee counts on. Releases are compared by p-values whose levels add up to `announcing.FDR`, so
-that the chance of any false one stays under it. The incident carries the guarantee of all rounds that it was found from.
-A round that is read before its task waits for it: the order between topics is not always the same. Pure.
+it runs and whether that failed. A count-sketch task named `signatures…` counts who has which signature. σ is that of all noise in the
+sum, as the sum itself tells it. Releases are compared by p-values whose levels add up to `announcing.FDR`, so that the chance of any false
+one stays under it. The incident carries the guarantee of all rounds that it was found from.
+The order between topics is not always the same: a sketch that is read before its task waits for it, a histogram needs none. Pure.
 """
 
 import math
@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from aicache.privacy import accounting
-from aicache.privacy.errors import LocalError, RemoteError
+from aicache.privacy.errors import RemoteError
 from aicache.producers.signals.emerging import People, people_with, slack
 from aicache.schemas.records import Aggregate, Guarantee, Incident, Task
 from aicache.streams.anomalies import announcing, written
@@ -33,10 +33,14 @@ TABLE_MAX = 65_536
 """Counters of a sketch that is kept: it has to fit an entry of the changelog."""
 RELEASES_MAX = 1_000
 EARLY_MAX = 64
-"""Rounds that wait for their task."""
+"""Sketches that wait for their task."""
+VERSIONS_MAX = 16
+"""Versions of a task whose sketches can be read: pausing it makes a new one, too."""
 QUIET_ROUNDS = 3
 SUBJECT = "task:"
 GAUSSIAN = "discrete-gaussian-sum"
+EXTRA = (0, 1)
+"""Coordinates of a sum beyond what the task counts: a clip that adapts has one of its own at the end."""
 
 
 def release_labels(releases: list[str]) -> list[str]:
@@ -45,23 +49,21 @@ def release_labels(releases: list[str]) -> list[str]:
 
 
 def take_task(state: State, task: Task, step: Step) -> None:
-    """Learn how a task's sums are read, if they are of use here."""
-    plan = Plan(
-        version=task.version,
-        kind=task.kind,
-        noise=task.noise,
-        members=task.members,
-        threshold=task.threshold,
-        honest=task.honest,
-        depth=task.sketch_depth,
-        width=task.sketch_width,
-        active=task.state != "ended",
-    )
-    if not _is_of_use(task) or (task.task not in state.plans and len(state.plans) >= TASKS_MAX):
+    """Learn how a task's sketches are read, if they are of use here."""
+    if task.kind != SKETCH or not _is_of_use(task):
         return
-    state.plans[task.task] = plan
+    plan = state.plans.get(task.task)
+    if plan is None:
+        if len(state.plans) >= TASKS_MAX:
+            return
+        plan = state.plans[task.task] = Plan()
+    if task.version >= plan.version:
+        plan.version, plan.active = task.version, task.state != "ended"
+    plan.shapes[task.version] = (task.sketch_depth, task.sketch_width)
+    for version in sorted(plan.shapes)[:-VERSIONS_MAX]:
+        del plan.shapes[version]
     step.changed[written.plan_key(task.task)] = written.plain_value(plan)
-    waiting = [one for one in state.early.values() if (one.task, one.task_version) == (task.task, task.version)]
+    waiting = [one for one in state.early.values() if one.task == task.task and one.task_version <= plan.version]
     for opened in sorted(waiting, key=lambda one: one.number):
         del state.early[opened.round_id]
         step.changed[written.early_key(opened.round_id)] = None
@@ -79,27 +81,29 @@ def take_aggregate(state: State, opened: Aggregate, step: Step) -> None:
     """Learn an opened sum.
 
     Raises:
-        RemoteError: `bad-sum`: it does not fit its task.
+        RemoteError: `bad-sum`: it is none, or does not fit its task.
     """
+    if not _is_of_use(opened) or opened.n == 0 or opened.guarantee.mechanism != GAUSSIAN:
+        return  # of other noise, what is said here would not hold
+    if len(opened.sum) != 8 * opened.length or not opened.scale > 0 or not opened.sigma >= 0:
+        raise RemoteError("an opened sum does not fit", reason="bad-sum", got=len(opened.sum), needed=8 * opened.length)
+    if opened.kind == SKETCH:
+        _take_sketch(state, opened, step)
+    elif opened.sigma:  # older records do not tell it, and with less noise than there is the levels would not hold
+        _compare(state, opened, step)
+
+
+def _take_sketch(state: State, opened: Aggregate, step: Step) -> None:
     plan = state.plans.get(opened.task)
     if plan is None or plan.version < opened.task_version:
-        if _is_of_use(opened) and len(opened.sum) <= 8 * TABLE_MAX and len(state.early) < EARLY_MAX:
-            # Of the groups only how many there are is of use; their sums would double the entry.
-            kept = replace(opened, groups=[replace(group, sum=b"") for group in opened.groups])
-            state.early[opened.round_id] = kept
+        if len(opened.sum) <= 8 * TABLE_MAX and len(state.early) < EARLY_MAX:
+            state.early[opened.round_id] = kept = replace(opened, groups=[])
             step.changed[written.early_key(opened.round_id)] = written.CODEC.encode(kept)
         return
-    if plan.version != opened.task_version or plan.kind != opened.kind:
-        return
-    if opened.guarantee.mechanism != GAUSSIAN:
-        return  # what is said of its noise here would not hold
-    if len(opened.sum) != 8 * opened.length or not opened.scale > 0 or not opened.guarantee.sigma > 0:
-        raise RemoteError("an opened sum does not fit", reason="bad-sum", got=len(opened.sum), needed=8 * opened.length)
-    state.deployment = opened.deployment
-    if plan.kind == SKETCH:
-        _keep(state, plan, opened, step)
-    else:
-        _compare(state, plan, opened, step)
+    shape = plan.shapes.get(opened.task_version)
+    if shape is not None:
+        state.deployment = opened.deployment
+        _keep(state, shape, opened, step)
 
 
 def people_of(table: Table, name: str) -> People:
@@ -108,15 +112,16 @@ def people_of(table: Table, name: str) -> People:
     return people_with(counters, name, slack(counters))
 
 
-def _keep(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
-    if opened.length != plan.depth * plan.width:
-        raise RemoteError(
-            "a sketch is depth × width", reason="bad-sum", got=opened.length, needed=plan.depth * plan.width
-        )
+def _keep(state: State, shape: tuple[int, int], opened: Aggregate, step: Step) -> None:
+    depth, width = shape
+    cells = depth * width
+    if opened.length - cells not in EXTRA:
+        raise RemoteError("a sketch is depth × width", reason="bad-sum", got=opened.length, needed=cells)
     known = state.tables.get(opened.task)
-    if opened.length > TABLE_MAX or (known is not None and known.number >= opened.number):
+    if cells > TABLE_MAX or (known is not None and known.number >= opened.number):
         return
-    table = Table(opened.round_id, opened.number, plan.depth, plan.width, opened.scale, opened.sum, opened.guarantee)
+    sums = opened.sum[: 8 * cells]
+    table = Table(opened.round_id, opened.number, depth, width, opened.scale, sums, opened.guarantee)
     state.tables[opened.task] = table
     step.changed[written.table_key(opened.task)] = written.table_value(table)
 
@@ -124,15 +129,25 @@ def _keep(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
 # ---------------------------------------------------------------- releases
 
 
-def _compare(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
-    people = np.frombuffer(opened.sum, "<i8") / opened.scale
+def _compare(state: State, opened: Aggregate, step: Step) -> None:
+    if opened.length - len(opened.labels) not in EXTRA:
+        got = (opened.length, len(opened.labels))
+        raise RemoteError("a histogram has a count a label", reason="bad-sum", got=got, needed="as many")
+    if opened.task not in state.learned and len(state.learned) >= TASKS_MAX:
+        return
+    if opened.number <= state.learned.get(opened.task, 0):
+        return  # said again, by a reducer beside the first: evidence counts once
+    state.deployment = opened.deployment
+    state.learned[opened.task] = opened.number
+    step.changed[written.learned_key(opened.task)] = written.learned_value(opened.number)
+    people = np.frombuffer(opened.sum, "<i8")[: len(opened.labels)] / opened.scale
     counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for label, value in zip(opened.labels, people.tolist(), strict=True):
         failed = label.endswith(FAILED)
         release = label.removesuffix(FAILED if failed else FINE)
         counts[release][0] += value
         counts[release][1] += value * failed
-    sigma = _sigma(plan, opened)
+    sigma = opened.sigma / opened.scale
     for release in sorted(counts):
         kin = [other for other in counts if other != release and family(other) == family(release)]
         known = state.open.get(name_of(_subject(opened.task), FAILURES, family(release)))
@@ -142,18 +157,6 @@ def _compare(state: State, plan: Plan, opened: Aggregate, step: Step) -> None:
             clients, failures = counts[release]
             window = _window(clients, failures, [counts[other] for other in others], sigma)
             _learn(state, opened, release, window, known, step)
-
-
-def _sigma(plan: Plan, opened: Aggregate) -> float:
-    """Standard deviation of the noise in each count, in clients."""
-    groups = max(1, sum(group.status == "opened" for group in opened.groups))
-    try:
-        sigma = accounting.total_sigma(
-            plan.noise, opened.guarantee.sigma, plan.members, plan.threshold, plan.honest, max(opened.n, 1)
-        )
-    except LocalError as error:
-        raise RemoteError("the noise of a sum cannot be told", reason="bad-sum", got=str(error)) from error
-    return sigma * math.sqrt(groups) / opened.scale
 
 
 def _window(clients: float, failures: float, others: list[list[float]], sigma: float) -> NoisyWindow:

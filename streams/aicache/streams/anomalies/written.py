@@ -80,7 +80,13 @@ def _load_signature(state: State, name: bytes, value: bytes) -> None:
 
 
 def _load_plan(state: State, name: bytes, value: bytes) -> None:
-    state.plans[name.decode()] = Plan(**json.loads(value))
+    fields = json.loads(value)
+    if "shapes" in fields:
+        shapes = {int(version): tuple(shape) for version, shape in fields.pop("shapes").items()}
+        state.plans[name.decode()] = Plan(**fields, shapes=shapes)
+    elif fields["depth"]:  # before the fourth version: of one version of a task alone, and of histograms, too
+        shapes = {fields["version"]: (fields["depth"], fields["width"])}
+        state.plans[name.decode()] = Plan(fields["version"], fields["active"], shapes)
 
 
 def _load_table(state: State, name: bytes, value: bytes) -> None:
@@ -91,7 +97,13 @@ def _load_table(state: State, name: bytes, value: bytes) -> None:
 
 
 def _load_early(state: State, name: bytes, value: bytes) -> None:
-    state.early[name.decode()] = CODEC.decode(value, Aggregate).record
+    opened = CODEC.decode(value, Aggregate).record
+    if not opened.labels:  # before the fourth version histograms waited, too
+        state.early[name.decode()] = opened
+
+
+def _load_learned(state: State, name: bytes, value: bytes) -> None:
+    state.learned[name.decode()] = int(value)
 
 
 def _load_rounds(state: State, name: bytes, value: bytes) -> None:
@@ -116,6 +128,7 @@ _LOADERS: dict[bytes, Callable[[State, bytes, bytes], None]] = {
     b"p": _load_plan,
     b"t": _load_table,
     b"e": _load_early,
+    b"n": _load_learned,
     b"o": _load_rounds,
     b"x": _load_cells,
 }
@@ -214,8 +227,18 @@ def table_value(table: Table) -> bytes:
 
 
 def early_key(round_id: str) -> bytes:
-    """The changelog's key of an opened sum that waits for its task."""
+    """The changelog's key of an opened sketch that waits for its task."""
     return b"e" + round_id.encode()
+
+
+def learned_key(task: str) -> bytes:
+    """The changelog's key of the newest round that was compared."""
+    return b"n" + task.encode()
+
+
+def learned_value(number: int) -> bytes:
+    """The changelog's value of the newest round that was compared."""
+    return str(number).encode()
 
 
 def rounds_key(task: str, release: str) -> bytes:

@@ -48,13 +48,14 @@ def test_fifty_clients_give_exact_sums_round_after_round_and_anybody_can_recompu
     for aggregate in aggregates:
         play.check(aggregate)
     identities = {entry.member: entry.identity_key for entry in play.world.roster()}
-    for aggregate in aggregates:
+    for before, aggregate in zip([None, *aggregates], aggregates, strict=False):
         log = round_log(play.kafka, aggregate.round_id)
         checks = verify_round(log, operator_key=play.public, identities=identities)
         assert len(checks) == 14
         assert all(check.ok for check in checks), checks
         (clip,) = [check.detail for check in checks if check.name == "clip"]
-        assert ("from tags-1" in clip) == (aggregate.round_id == "tags-2"), clip
+        # On a busy machine rounds between them may have been given up.
+        assert clip.endswith("before any round was opened" if before is None else f"from {before.round_id}"), clip
         path = tmp_path / "round.jsonl"
         exported.write(path, log)
         assert all(check.ok for check in verify_round(exported.read(path)))

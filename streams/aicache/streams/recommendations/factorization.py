@@ -83,6 +83,10 @@ class Factorization(Ranker):
         for name in ("_bias", "_input_sum", "_output_sum", "_bias_sum"):
             setattr(self, name, grown(getattr(self, name), end))
 
+    def _slowed(self, decay: float) -> float:
+        """A decay for how much what was learned is sequences: in sets all items weigh the same."""
+        return 1.0 - (1.0 - decay) * self.ordered
+
     def scores(self, context: Numbers) -> Scores:
         """See `Ranker.scores`: log-probabilities over all items."""
         scores = self.activations(context, (self.decay,))[0]
@@ -105,17 +109,17 @@ class Factorization(Ranker):
         self._make_room(size)
         result = np.empty((len(decays), size), dtype=np.float32)
         recent = np.asarray(context[-self.window :], dtype=np.int64)
-        hidden = _hidden(self._input, recent, 1.0 - (1.0 - np.array(decays)) * self.ordered)
+        hidden = _hidden(self._input, recent, np.array([self._slowed(decay) for decay in decays]))
         return np.add((self._output[:size] @ hidden).T, self._bias[:size], out=result)
 
     def learn(self, context: Numbers, target: int) -> None:
         """See `Ranker.learn`."""
-        self._wait(np.asarray(context[-self.window :], dtype=np.int64), np.array([target]))
+        self._wait(np.array(context[-self.window :], dtype=np.int64), np.array([target]))
 
     def learn_set(self, numbers: Numbers) -> None:
         """See `Ranker.learn_set`."""
         if len(numbers):
-            self._wait(np.zeros(0, dtype=np.int64), np.asarray(numbers[-self.window :], dtype=np.int64))
+            self._wait(np.zeros(0, dtype=np.int64), np.array(numbers[-self.window :], dtype=np.int64))
 
     def _wait(self, context: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
         """Learn as soon as there are as many targets as a step is for: one product for all of them costs little more than for one."""
@@ -132,16 +136,13 @@ class Factorization(Ranker):
         size = len(self.vocabulary)
         self._make_room(size)
         numbers, lengths = np.concatenate(self._waiting), np.array([len(part) for part in self._waiting])
-        decay = 1.0 - (1.0 - self.decay) * self.ordered
-        hidden = np.zeros((self._due, self.dimension), dtype=np.float32)
+        targets, rates, weights, rows = _laid_out(
+            numbers, lengths, self._due, self._slowed(self.decay), self.rate, self.event_rate
+        )
+        hidden = _summed(self._input, numbers, lengths, weights, rows, self._due)
         self._waiting, self._due = [], 0
-        targets, rates, weights, rows = _laid_out(numbers, lengths, len(hidden), decay, self.rate, self.event_rate)
-        _sum_up(self._input, numbers, weights, rows, hidden)
-        _give_others(hidden, lengths)
-
-        likely = self._output[:size] @ np.ascontiguousarray(
-            hidden.T
-        )  # two contiguous ones: a tenth of the time of others
+        # The product of two contiguous matrices takes a part of the time of others.
+        likely = self._output[:size] @ np.ascontiguousarray(hidden.T)
         np.minimum(likely, EXPONENT_MAX, out=likely)
         np.exp(likely, out=likely)
         _hide(likely, numbers, lengths)
@@ -155,9 +156,7 @@ class Factorization(Ranker):
         back = error.T @ output
         output += step @ hidden
         self._output[moved] = output
-
-        _give_others(back, lengths)
-        _move(self._input, self._input_sum, numbers, weights, rows, back, rates)
+        _move(self._input, self._input_sum, numbers, lengths, weights, rows, back, rates)
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
         """See `Ranker.forget`: vectors begin anew. The base rate of who comes is that of who went, until it is known better."""
@@ -258,19 +257,24 @@ def _laid_out(
 
 
 @compiled
-def _sum_up(
+def _summed(
     inputs: NDArray[np.float32],
     numbers: NDArray[np.int64],
+    lengths: NDArray[np.int64],
     weights: NDArray[np.float32],
     rows: NDArray[np.int64],
-    hidden: NDArray[np.float32],
-) -> None:
-    """Add weighted vectors to the rows that they go to."""
+    count: int,
+) -> NDArray[np.float32]:
+    """The weighted sums of the vectors of what predicts some targets: shape (count, dimension)."""
+    size = inputs.shape[1]
+    hidden = np.zeros((count, size), dtype=np.float32)
     for place in range(len(numbers)):
         item, weight, row = numbers[place], weights[place], rows[place]
         if row != NOWHERE:
-            for k in range(hidden.shape[1]):
+            for k in range(size):
                 hidden[row, k] += weight * inputs[item, k]
+    _give_others(hidden, lengths)
+    return hidden
 
 
 @compiled
@@ -375,12 +379,14 @@ def _move(
     inputs: NDArray[np.float32],
     inputs_sum: NDArray[np.float32],
     numbers: NDArray[np.int64],
+    lengths: NDArray[np.int64],
     weights: NDArray[np.float32],
     rows: NDArray[np.int64],
     back: NDArray[np.float32],
     rates: NDArray[np.float32],
 ) -> None:
     """Move the vectors of what was at hand along what came back to the rows that they went to."""
+    _give_others(back, lengths)
     size = inputs.shape[1]
     first, later = np.full(len(inputs), NOWHERE), np.full(len(numbers), NOWHERE)  # places of the same item
     for place in range(len(numbers) - 1, -1, -1):

@@ -177,10 +177,10 @@ class Neighbours(Ranker):
 @compiled
 def _find(ids: NDArray[np.int32], used: int, neighbour: int) -> int:
     """Where a neighbour is in a row, -1 where it is not: without a branch, several are compared at once."""
-    found = 0
+    found, wanted = np.int32(0), np.int32(neighbour)
     for slot in range(used):
-        found |= slot + 1 if ids[slot] == neighbour else 0
-    return found - 1
+        found = np.int32(found | (np.int32(slot + 1) if ids[slot] == wanted else np.int32(0)))
+    return int(found) - 1
 
 
 @compiled

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from aicache.streams.recommendations.combination import Combination
 
 REASONS_MAX = 3
@@ -20,11 +22,16 @@ def reasons(model: Combination, items: Sequence[str], at_hand: Sequence[str]) ->
         For each item at most `REASONS_MAX` pairs (item at hand, how often in 1 the item came with it), heaviest first; none
         where the item is merely popular.
     """
-    at_hand = [other for other in dict.fromkeys(at_hand) if other in model.vocabulary]
-    weights = model.neighbours.conditionals(model.vocabulary.known(at_hand), model.vocabulary.known(items)).T.tolist()
-    rows = dict(zip((item for item in items if item in model.vocabulary), weights, strict=True))
-    found = []
-    for item in items:
-        pairs = [pair for pair in zip(at_hand, rows.get(item, ()), strict=False) if pair[1] >= WEIGHT_MIN]
-        found.append(sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:REASONS_MAX])
-    return found
+    vocabulary = model.vocabulary
+    at_hand = [other for other in dict.fromkeys(at_hand) if other in vocabulary]
+    known = [place for place, item in enumerate(items) if item in vocabulary]
+    wanted = vocabulary.known(items[place] for place in known)
+    weights = model.neighbours.conditionals(vocabulary.known(at_hand), wanted)
+    least = np.full(len(wanted), WEIGHT_MIN, dtype=np.float32)
+    if len(at_hand) > REASONS_MAX:
+        np.maximum(least, np.partition(weights, -REASONS_MAX, axis=0)[-REASONS_MAX], out=least)
+    heavy = weights >= least
+    found: list[list[tuple[str, float]]] = [[] for _ in items]
+    for (row, column), weight in zip(np.argwhere(heavy).tolist(), weights[heavy].tolist(), strict=True):
+        found[known[column]].append((at_hand[row], weight))
+    return [sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:REASONS_MAX] for pairs in found]

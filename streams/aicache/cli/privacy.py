@@ -122,7 +122,7 @@ def report(context: typer.Context, as_json: Json = False) -> None:
     import time
 
     from aicache.local import report as making
-    from aicache.local.reading import latest, read_all
+    from aicache.local.reading import latest
     from aicache.schemas import topics
     from aicache.schemas.records import Aggregate, Budget, Task
 
@@ -130,7 +130,7 @@ def report(context: typer.Context, as_json: Json = False) -> None:
     found = making.report(
         kafka.deployment,
         [seen.record for seen in latest(kafka, topics.TASKS).values() if isinstance(seen.record, Task)],
-        [seen.record for seen in read_all(kafka, topics.AGGREGATES) if isinstance(seen.record, Aggregate)],
+        [seen.record for seen in latest(kafka, topics.AGGREGATES).values() if isinstance(seen.record, Aggregate)],
         [seen.record for seen in latest(kafka, topics.BUDGETS).values() if isinstance(seen.record, Budget)],
         topics.TOPICS,
         time.time_ns() // 1_000_000,

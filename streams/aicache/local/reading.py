@@ -78,7 +78,7 @@ def read_all(kafka: KafkaSettings, *topics: Topic, last: int = 0) -> list[Seen]:
 
 
 def latest(kafka: KafkaSettings, topic: Topic) -> dict[bytes, Seen]:
-    """The newest record of each key of a compacted topic; deleted keys are left out."""
+    """The newest record of each key; deleted keys are left out."""
     newest = {seen.key: seen for seen in read_all(kafka, topic)}
     return {key: seen for key, seen in newest.items() if seen.record is not None or seen.problem}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicache.streams.recommendations.combination import PRIOR, _move
+from aicache.streams.recommendations.combination import BASE, PRIOR, TIE, Combination, _bucket, _move
 from aicache.streams.recommendations.compiled import compiled
 from aicache.streams.recommendations.ranker import top
 
@@ -37,3 +37,16 @@ def test_what_has_no_place_to_be_kept_is_compiled_all_the_same() -> None:
     twice = names["twice"]
     assert callable(twice)
     assert compiled(twice)(21) == 42
+
+
+def test_a_ranking_by_its_head_alone_is_that_of_all_features() -> None:
+    model = Combination()
+    for number in range(60):
+        model.learn_basket([f"tag:{number % 7}", f"tag:{number % 11}", f"tag:{number % 5}", "language:c"])
+    head = model._stacks[1]
+    head.success = 1.0
+    context = model.vocabulary.known(["language:c", "tag:1", "tag:4"])
+    features = model.features(context)
+    assert np.array_equal(model.neighbours.base_rates(), features[BASE])
+    expected = head.scores(features, _bucket(2)) + TIE * features[BASE]
+    assert np.allclose(model.scores(context), expected, rtol=1e-6)

@@ -11,6 +11,7 @@ question: that of the rankers, a logarithm for each item and feature, and a prod
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -123,13 +124,13 @@ class Combination(Ranker):
 
     def features(self, context: Sequence[int]) -> NDArray[np.float32]:
         """What the weights are for, until the next question: shape (FEATURES, len(self.vocabulary))."""
-        items, attributes = self.vocabulary.split(context)
-        size = len(self.vocabulary)
+        known, attributes = self.vocabulary.split(context)
+        items, size = np.array(known, dtype=np.int64), len(self.vocabulary)
         if size > self._features.shape[1]:
             self._features = np.empty((FEATURES, 2 * size), dtype=np.float32)
         out = self._features[:, :size]
         self.neighbours.features(items, out[:TRANSITIONS])
-        if items:
+        if known:
             self.transitions.features(items, out[TRANSITIONS : TRANSITIONS + 1])
         else:
             out[TRANSITIONS] = out[BASE]
@@ -145,12 +146,13 @@ class Combination(Ranker):
 
     def scores(self, context: Sequence[int]) -> Scores:
         """See `Ranker.scores`."""
-        bucket = _bucket(len(self.vocabulary.split(context)[0]))
-        features = self.features(context)
+        known, _ = self.vocabulary.split(context)
         whole, head = self._stacks
-        if bucket == 0 or not self.ranks_by_head():
-            return whole.scores(features, bucket)
-        return head.scores(features, bucket) + TIE * features[BASE]
+        if not known or not self.ranks_by_head():
+            return whole.scores(self.features(context), _bucket(len(known)))
+        items = np.array(known, dtype=np.int64)
+        features = np.vstack((EASE_UNIT * self.ease.scores(items), VOTES_UNIT * self.sessions.votes(items)))
+        return head.scores(features, _bucket(len(known))) + TIE * self.neighbours.base_rates()
 
     def ranks_by_head(self) -> bool:
         """Whether the stack of what is no logarithm ranks, where items are at hand."""
@@ -175,8 +177,9 @@ class Combination(Ranker):
         self._examples += 1
         if self._is_due() and self.neighbours.knows(target):
             self._weigh(context, target)
-        items, attributes = self.vocabulary.split(context)
+        known, attributes = self.vocabulary.split(context)
         self._weigh_cold(attributes, [target])
+        items = np.array(known, dtype=np.int64)
         for part in (self.neighbours, self.transitions, self.factorization, self.ease, self.sessions):
             part.learn(items, target)
         self.situation.count(attributes, [target])
@@ -191,8 +194,9 @@ class Combination(Ranker):
                 asked = known[self._weighed % len(known)]
                 self._weigh([number for number in numbers if number != asked], asked)
         self._weigh_cold(attributes, basket)
+        items = np.array(basket, dtype=np.int64)
         for part in (self.neighbours, self.factorization, self.ease, self.sessions):
-            part.learn_set(basket)
+            part.learn_set(items)
         self.situation.count(attributes, basket)
 
     def weigh_one(self, x: Sequence[str], y: str) -> None:
@@ -321,7 +325,7 @@ class _Stack:
 
 
 def _bucket(length: int) -> int:
-    return int(np.searchsorted(BUCKETS, length, side="right")) - 1
+    return bisect_right(BUCKETS, length) - 1
 
 
 @compiled

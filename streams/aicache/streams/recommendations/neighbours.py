@@ -147,6 +147,15 @@ class Neighbours(Ranker):
         _rates(self._total, self._counts, self._ids, self._used, self._scale, self.smoothing, recent, rates)
         np.log(rates, out=out)
 
+    def base_rates(self) -> Scores:
+        """Log base rates by the slowest speed of forgetting, as the last row of `features` has them: shape (len(self.vocabulary),)."""
+        self._make_room(len(self.vocabulary))
+        rates = np.empty((1, len(self.vocabulary)), dtype=np.float32)
+        nothing = np.empty(0, dtype=np.int64)
+        slowest = (self._total[-1:], self._counts[-1:], self._ids, self._used, self._scale[-1:])
+        _rates(*slowest, self.smoothing, nothing, rates)
+        return np.log(rates[0])
+
     def _reach(self) -> int:
         """How many items at hand count: a window of a sequence, more of a set, by what was learned so far."""
         return round(self.ordered * self.window + (1 - self.ordered) * self.basket)

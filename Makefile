@@ -21,6 +21,7 @@ $(BIN)/uv: | $(VENV)/bin/python
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -c "from aicache.streams.recommendations.combination import load_loops; load_loops()"  # compiles them
 	@touch $(STAMP)
 
 demo: env

@@ -1,5 +1,8 @@
 """Compiled loops say what the plain ones would, also where there is no place to keep what was compiled."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +13,22 @@ from aicache.streams.recommendations.compiled import compiled
 from aicache.streams.recommendations.ranker import top
 
 SCORES = st.lists(st.tuples(st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0]), st.booleans()), max_size=40)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(compiled.__code__.co_filename).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_loop_uses_nothing_of_other_modules_of_ours(path: Path) -> None:
+    """Else it would be kept although what it uses has changed."""
+    tree = ast.parse(path.read_text())
+    imports = [
+        node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aicache")
+    ]
+    foreign = {alias.asname or alias.name for node in imports for alias in node.names}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and any(ast.unparse(mark) == "compiled" for mark in node.decorator_list):
+            used = {name.id for line in node.body for name in ast.walk(line) if isinstance(name, ast.Name)}
+            assert not used & foreign, (node.name, used & foreign)
 
 
 @given(SCORES, st.integers(0, 50))

@@ -268,6 +268,7 @@ def load_loops() -> None:
         model.learn_basket(["language:c", "pypi:cffi", "pypi:pycparser"])
         model.learn_one(["language:c", "pypi:cffi"], "pypi:pycparser")
     model.predict_one(["pypi:cffi"], k=1)
+    model.neighbours.conditionals([0], [1])
 
 
 class _Stack:

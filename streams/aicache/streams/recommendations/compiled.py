@@ -2,6 +2,7 @@
 
 What touches a few entries of many arrays has nothing that NumPy could do at once, and Python takes a microsecond an operation. Products,
 logarithms and exponentials of whole arrays stay NumPy's, which is as fast there. No fast mathematics: a replay gives the same numbers.
+A loop uses loops and constants of its own module alone: what is kept is made anew when that file changes, whatever others do.
 What is compiled is kept beside the source, like Python's own bytecode, or in `NUMBA_CACHE_DIR`; where neither can be written it is
 compiled again at each start, which takes a few seconds.
 """

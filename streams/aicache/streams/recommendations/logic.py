@@ -53,7 +53,7 @@ class Recommendations:
     """
 
     name = "recommendations"
-    version = 3
+    version = 4
     inputs = (topics.USAGE,)
 
     def __init__(self, policy: Policy | None = None) -> None:

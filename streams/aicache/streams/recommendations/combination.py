@@ -269,6 +269,8 @@ def load_loops() -> None:
         model.learn_one(["language:c", "pypi:cffi"], "pypi:pycparser")
     model.predict_one(["pypi:cffi"], k=1)
     model.neighbours.conditionals([0], [1])
+    model.ease.solve()
+    model.forget(np.arange(len(model.vocabulary)))
 
 
 class _Stack:

@@ -36,10 +36,14 @@ def shares(ranker: Factorization, examples: Examples) -> NDArray[np.float64]:
     return np.array(rows)
 
 
+@pytest.mark.parametrize("scale", [1.0, 60.0])
 @pytest.mark.parametrize("examples", [MIXED, MIXED[:1], MIXED[1:2], MIXED[2:3]])
-def test_a_step_is_that_of_adagrad_on_the_likelihood(examples: Examples) -> None:
+def test_a_step_is_that_of_adagrad_on_the_likelihood(examples: Examples, scale: float) -> None:
+    """Also of vectors that have grown so much that no exponential of what they say is a number."""
     ranker = factorization([*MIXED, *MIXED])
     ranker._step()
+    ranker._input *= scale
+    ranker._output *= scale
     for context, targets in examples:
         ranker._wait(np.array(context, dtype=np.int64), np.array(targets))
     before = {name: array.astype(np.float64)[:12] for name, array in ranker.arrays().items()}
@@ -51,7 +55,8 @@ def test_a_step_is_that_of_adagrad_on_the_likelihood(examples: Examples) -> None
     hidden = weights @ inputs
     exponents = hidden @ outputs.T + bias
     exponents[weights > 0] = -np.inf
-    error = -np.exp(exponents)
+    assert (exponents.max() > 90) == (scale > 1 and len(weights[0].nonzero()[0]) > 0)
+    error = -np.exp(exponents - exponents.max(axis=1, keepdims=True))
     error /= -error.sum(axis=1, keepdims=True)
     error[np.arange(len(targets)), targets] += 1.0
     bias_sum = before["bias_sum"] + np.square(error).sum(axis=0)

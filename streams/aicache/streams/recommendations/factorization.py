@@ -19,8 +19,6 @@ ADAGRAD_START = 1e-2
 INITIAL_SPREAD = 0.1
 TARGETS_A_BATCH, BATCH_MAX = 2_000, 32
 """A step waits for one more target with each so many that were learned: the more is known, the less the newest changes."""
-EXPONENT_MAX, LIKELY_MIN = np.float32(60.0), np.float32(1e-30)
-"""Inner products are cut there, so that sums of their exponentials are finite without a look for the greatest; they are far smaller."""
 NOWHERE = -1
 LINE_BYTES = 64
 LEARNED = ("input", "output", "bias", "input_sum", "output_sum", "bias_sum")
@@ -144,11 +142,11 @@ class Factorization(Ranker):
         self._waiting, self._due = [], 0
         # The product of two contiguous matrices takes a part of the time of others.
         likely = self._output[:size] @ np.ascontiguousarray(hidden.T)
-        np.minimum(likely, EXPONENT_MAX, out=likely)
-        np.exp(likely, out=likely)
         _hide(likely, numbers, lengths)
+        likely -= likely.max(axis=0)  # vectors grow with the years, and what they say to each other with them
+        np.exp(likely, out=likely)
         odds = np.exp(self._bias[:size])
-        total = odds @ likely + LIKELY_MIN
+        total = odds @ likely
         moved = _moved(likely, odds, total, targets, self.threshold)
         error, step = _errors(
             likely, odds, total, moved, targets, rates, hidden, self._bias, self._bias_sum, self._output_sum
@@ -312,7 +310,7 @@ def _hide(likely: NDArray[np.float32], numbers: NDArray[np.int64], lengths: NDAr
         for column in range(those):
             for place in range(start, start + (near or those)):
                 if near or place != start + column:
-                    likely[numbers[place], target + column] = 0.0
+                    likely[numbers[place], target + column] = -np.inf
         start += near + those
         target += those
 

@@ -310,19 +310,17 @@ class _Stack:
             features = features[self.chosen]
         likelihood = self.weights[bucket] @ features
         likelihood[hidden] = -np.inf
-        if bucket:
-            found = (
-                np.count_nonzero(likelihood >= likelihood[target]) <= SUCCESS_PLACES
-            )  # who says the same of all names none
+        if bucket:  # who says the same of all names none
+            found = np.count_nonzero(likelihood >= likelihood[target]) <= SUCCESS_PLACES
             self.success += (found - self.success) * SUCCESS_RATE
         likelihood -= likelihood.max()
         np.exp(likelihood, out=likelihood)
         likelihood /= likelihood.sum()
-        mean = features @ likelihood
-        second = (features * likelihood) @ features.T
+        apart = features - (features @ likelihood)[:, None]
+        covariance = (apart * likelihood) @ apart.T
         # Without items at hand their features say nothing about those lengths that have some.
         shared = self.shared_rate if bucket else 0.0
-        _note(self.curvature, self.gradient, self.fade, second, mean, features[:, target], bucket, shared)
+        _note(self.curvature, self.gradient, self.fade, covariance, apart[:, target], bucket, shared)
         for moved in range(len(BUCKETS)) if every else (bucket,):
             _move(self.weights[moved], self.curvature[moved], self.gradient[moved])
 
@@ -336,21 +334,19 @@ def _note(
     curvature: NDArray[np.float64],
     gradient: NDArray[np.float64],
     fade: float,
-    second: NDArray[np.float32],
-    mean: NDArray[np.float32],
+    covariance: NDArray[np.float32],
     came: NDArray[np.float32],
     bucket: int,
     shared: float,
 ) -> None:
-    """Add what an example says of each length of context: second moments and means of the features, and those of what came."""
+    """Add what an example says of each length of context: the covariance of the features, and how far what came is from their mean."""
     buckets, size = gradient.shape
     for other in range(buckets):
         share = 1.0 if other == bucket else shared if other else 0.0
         for row in range(size):
-            gradient[other, row] += share * (came[row] - mean[row])
+            gradient[other, row] += share * came[row]
             for column in range(size):
-                covariance = second[row, column] - mean[row] * mean[column]
-                curvature[other, row, column] = fade * curvature[other, row, column] + share * covariance
+                curvature[other, row, column] = fade * curvature[other, row, column] + share * covariance[row, column]
 
 
 @compiled

@@ -4,6 +4,7 @@ import base64
 import secrets
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 from hypothesis import given
@@ -56,6 +57,13 @@ def test_eight_bytes_of_a_secret_suffice_and_seven_do_not() -> None:
     secret = b"correct horse battery"
     assert Needles([secret]).find(b"xx" + secret[5:13] + b"yy") == {0}
     assert Needles([secret]).find(b"xx" + secret[5:12] + b"\x00yy") == set()
+
+
+def test_eight_letters_in_utf_16_are_found_and_four_numbers_that_spell_some_of_them_are_not() -> None:
+    secret = b"Secretmnpqrstvwxyz"
+    assert Needles([secret]).find(b"xx" + secret[4:12].decode().encode("utf-16-le") + b"yy") == {0}
+    numbers = np.frombuffer(secret[6:10], np.uint8).astype("<i2")  # as a snapshot keeps small ones
+    assert Needles([secret]).find(b"xx" + numbers.tobytes() + b"yy") == set()
 
 
 def test_a_secret_too_short_to_look_for_is_refused() -> None:

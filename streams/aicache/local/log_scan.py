@@ -1,8 +1,8 @@
 """Looks for secrets in what a broker keeps: its log segments, raw, and again record by record after decompression.
 
 A secret counts as found if any eight bytes in a row of it, or a plain encoding of them, occur anywhere in a segment file, in a
-record's key, value or headers. So it also finds what was cut, prefixed or encoded. Eight bytes in hex are sixteen digits: eight digits
-alone are four bytes of a secret, and a log with millions of digits has some of those by chance.
+record's key, value or headers. So it also finds what was cut, prefixed or encoded. Eight bytes in hex are sixteen digits, and eight letters in
+UTF-16 sixteen bytes: half of them are four letters of a secret, and a log with millions of digits or of small numbers has some of those by chance.
 Boundary: reads files, decodes nothing of ours.
 """
 
@@ -62,7 +62,7 @@ def encodings(secret: bytes) -> Iterator[tuple[bytes, int]]:
     yield binascii.hexlify(secret), 2 * PIECE_BYTES
     yield binascii.hexlify(secret).upper(), 2 * PIECE_BYTES
     yield urllib.parse.quote_from_bytes(secret).encode(), PIECE_BYTES
-    yield secret.decode("utf-8", errors="replace").encode("utf-16-le"), PIECE_BYTES
+    yield secret.decode("utf-8", errors="replace").encode("utf-16-le"), 2 * PIECE_BYTES
     for alignment in range(3):
         # What base64 makes of the secret depends on how many bytes stand before it; the first and last letters mix with those.
         yield base64.b64encode(bytes(alignment) + secret)[4:-4], PIECE_BYTES

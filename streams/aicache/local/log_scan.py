@@ -1,8 +1,9 @@
 """Looks for secrets in what a broker keeps: its log segments, raw, and again record by record after decompression.
 
 A secret counts as found if any eight bytes in a row of it, or a plain encoding of them, occur anywhere in a segment file, in a
-record's key, value or headers. So it also finds what was cut, prefixed or encoded. Eight bytes in hex are sixteen digits, and eight letters in
-UTF-16 sixteen bytes: half of them are four letters of a secret, and a log with millions of digits or of small numbers has some of those by chance.
+record's key, value or headers. So it also finds what was cut, prefixed or encoded. Eight bytes in hex are sixteen digits, and eight letters
+in UTF-16 sixteen bytes: half of them are four letters of a secret, and a log with millions of digits or of small numbers has some of
+those by chance.
 Boundary: reads files, decodes nothing of ours.
 """
 

@@ -78,11 +78,15 @@ def _recommendations(context: typer.Context, name: str, how: Mapping[str, Any]) 
     from aicache.streams.recommendations.combination import load_loops
     from aicache.streams.recommendations.feedback import Policy
     from aicache.streams.recommendations.logic import Recommendations
+    from aicache.streams.runtime.logs import log
 
+    chosen, kafka = settings_of(context).recommendations, kafka_of(context)
+    log(
+        "loading compiled loops", processor=name, hint="the first start on a machine compiles them, which takes seconds"
+    )
     load_loops()
-    chosen = settings_of(context).recommendations
     policy = Policy(chosen.bandit, chosen.exploration)
-    _direct(Recommendations(policy), kafka_of(context), name, how)
+    _direct(Recommendations(policy), kafka, name, how)
 
 
 def _merging(context: typer.Context, name: str, how: Mapping[str, Any]) -> None:
